@@ -18,6 +18,17 @@ public:
     [[nodiscard]] virtual u64 wall_ns() const = 0;
 };
 
+// The counter guests' time-stamp counters are derived from: guest TSC = ticks() + the CPU's own offset.
+class TscSource {
+public:
+    TscSource() = default;
+    TscSource(const TscSource&) = delete;
+    TscSource& operator=(const TscSource&) = delete;
+    virtual ~TscSource() = default;
+    [[nodiscard]] virtual u64 ticks() const = 0;
+    [[nodiscard]] virtual u64 hz() const = 0;  // constant, > 0
+};
+
 // A one-shot timer; its owner keeps it, the queue only borrows it. The owner must outlive the queue's use
 // of it: a timer cancels itself when destroyed.
 class TimerQueue;

@@ -51,4 +51,15 @@ private:
     std::vector<Timer*> armed_;
 };
 
+// A 1 GHz time-stamp counter that follows a FakeClock.
+class FakeTsc final : public TscSource {
+public:
+    explicit FakeTsc(const Clock& clock) : clock_(clock) {}
+    [[nodiscard]] u64 ticks() const override { return clock_.now_ns(); }
+    [[nodiscard]] u64 hz() const override { return 1'000'000'000; }
+
+private:
+    const Clock& clock_;
+};
+
 }  // namespace tessera

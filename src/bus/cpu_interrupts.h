@@ -63,6 +63,9 @@ public:
     // CPUID.1:EDX.APIC and CPUID.1:ECX.x2APIC follow IA32_APIC_BASE.
     [[nodiscard]] virtual bool globally_enabled() const = 0;
 
+    // The CPU's TSC is its source plus this, since IA32_TSC or IA32_TSC_ADJUST was written: moves the TSC deadline.
+    virtual void set_tsc_offset(s64 offset) = 0;
+
     // INIT keeps the APIC ID and IA32_APIC_BASE [SDM 3A 11.4.7.3]; power-on reset does not.
     virtual void init_reset() = 0;
 };
@@ -83,6 +86,7 @@ public:
     [[nodiscard]] u32 apic_id() const override { return 0; }
     [[nodiscard]] bool is_bootstrap() const override { return true; }
     [[nodiscard]] bool globally_enabled() const override { return false; }
+    void set_tsc_offset(s64 /*offset*/) override {}
     void init_reset() override { cr8_ = 0; }
 
 private:

@@ -75,7 +75,7 @@ struct CpuWorld {
     MemoryMap& memory;
     IoBus& ports;
     IoBus& mmio;
-    const Clock& clock;
+    const TscSource& tsc;
     CpuTracer* tracer = nullptr;
     // Gives the rest of the host a chance while one CPU waits for another. Thread-safe. May be null.
     void (*yield)() = nullptr;
