@@ -52,18 +52,6 @@ enum class InsnFlag : u16 {
     Rex = 1 << 11,             // a REX prefix is in effect
 };
 
-// What kind of instruction it is; selects who lowers it. One class per mnemonic.
-enum class InsnClass : u8 {
-    Integer,  // ALU, moves, shifts, bits, stack (push, pop, enter, leave), flags, BMI, cmov, setcc, xchg, cmpxchg
-    String,   // MOVS CMPS STOS LODS SCAS INS OUTS
-    Branch,   // near jumps, calls, returns, LOOP*, JCXZ
-    System,   // far transfers, interrupts, IRET, segments, control registers, MSRs, I/O, CPUID, HLT, cache, TSC, ...
-    X87,
-    Mmx,      // on MM registers, incl. their SSE forms (PSHUFW, CVTPI2PS, MOVQ2DQ, ...)
-    Vector,   // SSE..SSE4.2, AES, PCLMUL, SHA, AVX, AVX2, FMA, F16C, LDMXCSR, VZEROUPPER
-    XState,   // FXSAVE/FXRSTOR, XSAVE family, XGETBV, XSETBV
-};
-
 inline constexpr u8 kNoRegister = 0xff;
 inline constexpr u8 kRipBase = 16;  // value of Insn::base for RIP-relative addresses
 
