@@ -1,0 +1,43 @@
+// The software x86-64 CPU: what the rest of Tessera sees of it.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "cpu/cpu.h"
+
+namespace tessera::soft {
+
+// What the guest's CPUID reports. All models are AuthenticAMD family 19h; X86_64_V3 and Max differ in the extras
+// listed in docs/cpu.md. V2 hides AVX, BMI, FMA, F16C, LZCNT, MOVBE and XSAVE.
+enum class CpuModel : u8 { X86_64_V2, X86_64_V3, Max };
+
+// "x86-64-v2", "x86-64-v3", "max".
+[[nodiscard]] std::optional<CpuModel> cpu_model_of(std::string_view name);
+
+struct SoftCpuConfig {
+    CpuModel model = CpuModel::Max;
+    unsigned cpus = 1;
+};
+
+// The CPUs of one VM. They share the record of which pages hold decoded code, hence one object.
+class SoftEngine {
+public:
+    SoftEngine(const CpuWorld& world, const SoftCpuConfig& config);
+    ~SoftEngine();
+    SoftEngine(const SoftEngine&) = delete;
+    SoftEngine& operator=(const SoftEngine&) = delete;
+
+    [[nodiscard]] unsigned count() const;
+    // CPU 0 is the bootstrap processor. Each starts in its reset state (others waiting for SIPI).
+    [[nodiscard]] Cpu& cpu(unsigned index);
+    // Must be called for each CPU before its first run(): its local APIC. Not owned.
+    void connect(unsigned index, CpuInterrupts& interrupts);
+
+private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tessera::soft

@@ -1,0 +1,50 @@
+// The privileged side of the software CPU: address translation, segments, gates, control registers, events.
+// mmu.cpp, segment.cpp, far_transfer.cpp, task_switch.cpp, event.cpp, control.cpp, msr.cpp, cpuid.cpp.
+#pragma once
+
+#include "cpu/soft/access.h"
+#include "cpu/soft/vcpu.h"
+
+namespace tessera::soft {
+
+// --- derived state (control.cpp). Call after changing what they derive from.
+void update_segments(Vcpu& c);  // seg, CR0.PE, EFER.LMA, VM -> seg_base, read_end, write_end, sp_mask, code_size, cpl
+void update_tlb_set(Vcpu& c);   // CPL, AC, CR4.SMAP, CR0.AM -> tlb
+// The non-status part of RFLAGS, with all that hangs on it (VM, AC, ...). No privilege rules: callers apply those.
+void set_eflags(Vcpu& c, u64 rflags);
+
+// --- translation caches (mmu.cpp)
+void flush_tlb(Vcpu& c, bool globals_too);
+void flush_tlb_page(Vcpu& c, u64 lin);
+// Forgets write permission for a physical page, so that the next store to it comes through the slow path.
+void purge_write_tags(Vcpu& c, u64 physical_page);
+// Instruction fetch: the page of `lin`, or the guest's #PF / #GP. Never returns null host for RAM and ROM; for
+// MMIO `host` is null and the fetch must go through the bus.
+const FetchEntry& fetch_page(Vcpu& c, u64 lin);
+
+// --- events (event.cpp)
+// Begins the delivery of an event through the IDT (or the real-mode vector table); c.rip is the return address
+// (for software events the next instruction). Sets c.rip to the handler. Raises if delivery itself faults.
+void deliver_event(Vcpu& c, EventKind kind, Fault fault);
+// Called by the dispatcher when raise() has ended an instruction: c.rip is that instruction's address. Delivers
+// c.fault, following the double fault rules [SDM 3A table 6-5]. False: triple fault, the CPU is in shutdown.
+// Faults that this itself causes are handled inside (it has its own landing point).
+bool deliver_fault(Vcpu& c);
+// What the dispatcher does between instructions when kAttendInterrupts is set, IF was set, ...: INIT, SIPI, SMI
+// (GAP), NMI, external interrupts, pending #DB, in the order of [SDM 3A table 6-2]. c.rip is the next instruction.
+// Returns true if an event was delivered (or the activity state changed).
+bool service_events(Vcpu& c);
+// Something is waiting that would end HLT now.
+[[nodiscard]] bool wake_event_pending(Vcpu& c);
+
+// --- debug (debug.cpp)
+// Whether instructions must be executed one at a time through the dispatcher (TF, armed breakpoints).
+[[nodiscard]] bool needs_single_step(const Vcpu& c);
+// Instruction breakpoints at c.rip: raises #DB (fault) unless RF is set. Called before each single-stepped instruction.
+void check_instruction_breakpoints(Vcpu& c);
+
+// --- architecture state (convert.cpp)
+void export_state(const Vcpu& c, x86::State& out);  // x87 must not be live (fp/ saves it first)
+void import_state(Vcpu& c, const x86::State& in);   // flushes all translation caches
+
+}  // namespace tessera::soft

@@ -1,0 +1,202 @@
+// One virtual CPU as the interpreter keeps it: the hot registers first, then caches, then the rest.
+// Everything architectural converts to and from x86::State (convert.cpp).
+#pragma once
+
+#include <csetjmp>
+
+#include <array>
+#include <atomic>
+#include <vector>
+
+#include "cpu/cpu.h"
+#include "cpu/soft/op.h"
+#include "cpu/x86/insn.h"
+#include "cpu/x86/state.h"
+
+namespace tessera::soft {
+
+class SoftSystem;
+struct BlockCache;
+
+inline constexpr u8 kZeroSlot = 16;  // Vcpu::reg[16] is always 0
+inline constexpr u8 kRipSlot = 17;   // linear address of the current code page, less the CS base
+inline constexpr u8 kTempSlot = 18;
+
+// [soft-cpu.md 5.1] A tag is the page's linear address; any low bit set never matches, which forces the slow path.
+struct TlbEntry {
+    u64 tag_r = 1;
+    u64 tag_w = 1;
+    s64 addend = 0;  // host address - linear address
+    u64 aux = 0;     // guest physical page; low bits belong to the MMU (kTlb*)
+};
+inline constexpr unsigned kTlbEntries = 1024;
+enum TlbSet : u8 { kTlbSupervisor, kTlbSupervisorAc, kTlbUser, kTlbNone, kTlbSets };
+
+struct FetchEntry {
+    u64 tag = 1;   // linear page
+    u64 physical = 0;  // guest physical page
+    const u8* host = nullptr;
+};
+inline constexpr unsigned kFetchEntries = 256;
+
+// Why the dispatcher is to be entered at the next block boundary.
+enum Attention : u32 {
+    kAttendInterrupts = 1 << 0,  // look at CpuInterrupts
+    kAttendKick = 1 << 1,        // leave run()
+    kAttendExclusive = 1 << 2,   // another CPU wants everyone stopped
+    kAttendInvalidate = 1 << 3,  // the invalidation inbox is not empty
+    kAttendDebug = 1 << 4,       // #DB conditions collected in pending_db
+};
+
+enum class FaultKind : u8 { None, Exception, TripleFault };
+
+// The cause the current exception delivery belongs to (for double faults and error code bit EXT).
+enum class EventKind : u8 { Exception, SoftwareInterrupt, SoftwareException, PrivilegedException, External, Nmi };
+
+struct Fault {
+    u8 vector = 0;
+    bool has_error = false;
+    u32 error = 0;
+};
+
+struct Vcpu {
+    // --- hot
+    // GPRs, then the zero, RIP and temporary slots.
+    alignas(64) std::array<u64, 19> reg{};
+    // Status flags as LAHF and SETO leave them in AX: low byte 1 if OF, high byte SF ZF 0 AF 0 PF 1 CF.
+    u16 status = 0x0200;
+    u8 cpl = 0;
+    x86::CodeSize code_size = x86::CodeSize::Bits16;
+    std::atomic<u32> attention = 0;
+    const Op* cur = nullptr;  // the instruction being executed: every handler that may fault sets it first
+    TlbEntry* tlb = nullptr;  // the set in force (CPL, AC)
+    std::array<u64, 6> seg_base{};   // as added to addresses: 0 for CS DS ES SS in 64-bit mode
+    // Offsets below these pass without a look at the descriptor (not in 64-bit mode); 0 = always look.
+    std::array<u64, 6> read_end{}, write_end{};
+    u64 sp_mask = 0xffff;  // by SS.B; all ones in 64-bit mode
+    u64 rip = 0;           // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
+    u64 instructions = 0;  // executed; the dispatcher adds what an early exit left out
+    bool rmw_slow = false;  // access.h: rmw_end has work to do
+
+    // --- control state. Change it through the functions in system.h, which keep the derived fields above true.
+    u64 eflags = x86::eflags::kOne;  // everything but the six status flags
+    std::array<x86::Segment, 6> seg{};
+    x86::Segment ldtr{}, tr{};
+    x86::DescriptorTable gdtr{}, idtr{};
+    u64 cr0 = 0x6000'0010, cr2 = 0, cr3 = 0, cr4 = 0, xcr0 = 1;
+    std::array<u64, 4> dr{};
+    u64 dr6 = 0xffff'0ff0, dr7 = 0x400;
+    x86::Msrs msr;
+    std::array<u64, 4> pdpte{};
+    x86::Activity activity = x86::Activity::Running;
+    bool shadow = false;         // interrupts are held back for one instruction (STI, MOV SS, POP SS)
+    bool shadow_mov_ss = false;  // and so is #DB
+    bool nmi_blocked = false;
+    bool nmi_pending = false;
+    u64 pending_db = 0;          // DR6 bits to be reported by the #DB after this instruction
+    u64 monitor_address = 0;     // MONITOR's line, physical; 0 when not armed
+
+    // --- vector and x87 state
+    alignas(64) std::array<std::array<u64, 4>, 16> ymm{};
+    u32 mxcsr = 0x1f80;
+    // The x87 state while not live in the host's own x87 registers (fp/ decides which holds).
+    alignas(64) x86::Fpu fpu;
+    bool x87_live = false;
+    std::array<u8, 1024> fp_scratch{};  // belongs to fp/
+
+    // --- address translation caches
+    alignas(64) std::array<std::array<TlbEntry, kTlbEntries>, kTlbSets> tlb_sets{};
+    std::array<std::array<FetchEntry, kFetchEntries>, 2> fetch_sets{};  // supervisor, user
+
+    // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
+    struct Rmw {
+        alignas(32) std::array<u8, 32> buffer{};
+        u64 linear = 0;
+        unsigned size = 0;
+        u8 seg = 0;
+        bool notify_only = false;  // the host pointer was used; only decoded code must be told
+        bool exclusive = false;    // the other CPUs are stopped (split lock)
+    } rmw;
+
+    // --- the exception being raised, and what was being delivered meanwhile
+    std::jmp_buf fault_return;
+    Fault fault;
+    bool delivering = false;
+    EventKind delivering_kind = EventKind::Exception;
+    u8 delivering_vector = 0;
+
+    // --- surroundings
+    unsigned index = 0;
+    SoftSystem* system = nullptr;
+    CpuInterrupts* interrupts = nullptr;
+    CpuTracer* tracer = nullptr;
+    BlockCache* blocks = nullptr;
+
+    [[nodiscard]] bool long_mode() const { return (msr.efer & x86::efer::kLma) != 0; }
+    [[nodiscard]] bool code64() const { return code_size == x86::CodeSize::Bits64; }
+    [[nodiscard]] bool protected_mode() const { return (cr0 & x86::cr0::kPe) != 0; }
+    [[nodiscard]] bool v8086() const { return (eflags & x86::eflags::kVm) != 0; }
+    [[nodiscard]] unsigned iopl() const { return static_cast<unsigned>(eflags >> 12) & 3; }
+
+    [[nodiscard]] u64 rflags() const {
+        const u64 ah = status >> 8;
+        return eflags | (ah & 0xd5) | x86::eflags::kOne | (status & 1 ? x86::eflags::kOf : 0);
+    }
+    void set_status(u64 flags) {
+        status = static_cast<u16>(((flags & 0xd5) << 8) | 0x0200 | ((flags >> 11) & 1));
+    }
+};
+
+// Address of the current / the next instruction, as RIP counts.
+[[nodiscard]] inline u64 insn_rip(const Vcpu& c, const Op& op) {
+    const u64 rip = c.reg[kRipSlot] + op.ip;
+    return c.code64() ? rip : static_cast<u32>(rip);
+}
+[[nodiscard]] inline u64 next_rip(const Vcpu& c, const Op& op) {
+    const u64 rip = c.reg[kRipSlot] + op.ip + op.len;
+    return c.code64() ? rip : static_cast<u32>(rip);
+}
+
+// Faults leave the instruction at once and for good; nothing architectural may have been changed before
+// (or it is put back first). The dispatcher delivers them with RIP at Vcpu::cur.
+[[noreturn]] void raise(Vcpu& c, u8 vector);
+[[noreturn]] void raise_error(Vcpu& c, u8 vector, u32 error);
+[[noreturn]] inline void raise_gp0(Vcpu& c) { raise_error(c, x86::kGp, 0); }
+[[noreturn]] inline void raise_ud(Vcpu& c) { raise(c, x86::kUd); }
+
+template <typename T>
+[[nodiscard]] inline T& gpr_at(Vcpu& c, u8 byte_offset) {
+    return *reinterpret_cast<T*>(reinterpret_cast<u8*>(c.reg.data()) + byte_offset);
+}
+template <typename T>
+[[nodiscard]] inline T get_gpr(Vcpu& c, u8 byte_offset) {
+    return gpr_at<T>(c, byte_offset);
+}
+// Writes a register operand: 32-bit results clear the upper half.
+template <typename T>
+inline void set_gpr(Vcpu& c, u8 byte_offset, T value) {
+    if constexpr (sizeof(T) == 4)
+        gpr_at<u64>(c, byte_offset) = value;
+    else
+        gpr_at<T>(c, byte_offset) = value;
+}
+
+// Makes a chain link of a plain function. Control goes on with the next instruction of the block.
+template <PlainHandler F>
+TESSERA_HANDLER void continue_with(Vcpu& c, const Op* op) {
+    c.cur = op;
+    F(c, *op);
+    TESSERA_NEXT(c, op);
+}
+
+// Ends the block: c.rip is the next instruction's address when F is called, F may change it (and mode, CPL,
+// paging, IF, ...), then the dispatcher looks at everything anew.
+template <PlainHandler F>
+TESSERA_HANDLER void end_with(Vcpu& c, const Op* op) {
+    c.cur = op;
+    c.rip = next_rip(c, *op);
+    F(c, *op);
+    c.instructions += op->n;
+}
+
+}  // namespace tessera::soft
