@@ -22,6 +22,13 @@ void purge_write_tags(Vcpu& c, u64 physical_page);
 // MMIO `host` is null and the fetch must go through the bus.
 const FetchEntry& fetch_page(Vcpu& c, u64 lin);
 
+// --- decoded code (blocks.cpp, soft_system.cpp): a store changed bytes that may have been decoded. `physical` + size
+// stays in one page. Called after the store.
+void code_written(Vcpu& c, u64 physical, unsigned size);
+// Stops the other CPUs (split locks, locked access to MMIO). Nothing may raise in between.
+void exclusive_begin(Vcpu& c);
+void exclusive_end(Vcpu& c);
+
 // --- events (event.cpp)
 // Begins the delivery of an event through the IDT (or the real-mode vector table); c.rip is the return address
 // (for software events the next instruction). Sets c.rip to the handler. Raises if delivery itself faults.

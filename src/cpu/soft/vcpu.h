@@ -44,7 +44,7 @@ enum Attention : u32 {
     kAttendInterrupts = 1 << 0,  // look at CpuInterrupts
     kAttendKick = 1 << 1,        // leave run()
     kAttendExclusive = 1 << 2,   // another CPU wants everyone stopped
-    kAttendInvalidate = 1 << 3,  // the invalidation inbox is not empty
+    kAttendSingle = 1 << 3,      // the dispatcher runs one instruction at a time
     kAttendDebug = 1 << 4,       // #DB conditions collected in pending_db
 };
 
