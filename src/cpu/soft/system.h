@@ -13,6 +13,32 @@ void update_tlb_set(Vcpu& c);   // CPL, AC, CR4.SMAP, CR0.AM -> tlb
 // The non-status part of RFLAGS, with all that hangs on it (VM, AC, ...). No privilege rules: callers apply those.
 void set_eflags(Vcpu& c, u64 rflags);
 
+// --- segments (segment.cpp)
+// Loads ES, SS, DS, FS or GS as MOV, POP and LDS do: every mode's rules, #GP #SS #NP #TS included, the descriptor's
+// accessed bit, and the derived state. The interrupt shadow of MOV SS and POP SS is the caller's business.
+void load_segment(Vcpu& c, x86::Seg seg, u16 selector);
+
+// --- control registers (control.cpp): what MOV CRn does at CPL 0, with #GP(0) for what it refuses and all that
+// follows from a change (flushes, long mode entry and exit, PDPTE loads).
+void set_cr0(Vcpu& c, u64 value);
+void set_cr3(Vcpu& c, u64 value);
+void set_cr4(Vcpu& c, u64 value);
+void set_cr8(Vcpu& c, u64 value);
+
+// --- ports (io.cpp)
+// #GP(0) unless IOPL or the TSS's bitmap allows [port, +size) [SDM 1 19.5]. For IN, OUT, INS, OUTS.
+void check_io(Vcpu& c, u16 port, unsigned size);
+// The access itself, unchecked; size is 1, 2 or 4. Hits of I/O breakpoints are collected in pending_db.
+u32 port_in(Vcpu& c, u16 port, unsigned size);
+void port_out(Vcpu& c, u16 port, unsigned size, u32 value);
+
+// --- from the executor (blocks.cpp and soft_system.cpp)
+// A CPU has written [physical, +size), which shares a 64-byte piece with decoded code (MemoryRegion::code_word).
+void code_written(Vcpu& c, u64 physical, unsigned size);
+// Stops all other CPUs between instructions, for accesses that the host cannot do atomically. Does not nest.
+void exclusive_begin(Vcpu& c);
+void exclusive_end(Vcpu& c);
+
 // --- translation caches (mmu.cpp)
 void flush_tlb(Vcpu& c, bool globals_too);
 void flush_tlb_page(Vcpu& c, u64 lin);
