@@ -1,0 +1,59 @@
+// Guest time hosted on Linux: one counter, two views of it. HostTsc counts, HostClock is the same count in
+// nanoseconds, so that a guest's time-stamp counter and its timers can never drift apart. Both stand still
+// while the VM is paused.
+#pragma once
+
+#include <atomic>
+
+#include "base/clock.h"
+
+namespace tessera {
+
+class HostTsc final : public TscSource {
+public:
+    // What counts underneath. Processor: the host's own TSC, where it is invariant [SDM 3B 18.17.1]; else
+    // CLOCK_MONOTONIC, at 1 GHz. Auto picks; measuring the processor's frequency takes about ten
+    // milliseconds, once per process.
+    enum class Source : u8 { Auto, Processor, Monotonic };
+    // Starts frozen, at 0.
+    explicit HostTsc(Source source = Source::Auto);
+
+    [[nodiscard]] u64 ticks() const override {
+        const u64 frozen = frozen_at_.load(std::memory_order_acquire);
+        return frozen != kRunning ? frozen : raw() - offset_.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] u64 hz() const override { return hz_; }
+    [[nodiscard]] Source source() const { return source_; }
+
+    // Stop and go. Idempotent; one thread at a time.
+    void freeze();
+    void thaw();
+    // Back to 0, keeping frozen or running.
+    void restart();
+
+private:
+    static constexpr u64 kRunning = ~u64{0};
+    [[nodiscard]] u64 raw() const;
+
+    Source source_;
+    u64 hz_;
+    std::atomic<u64> frozen_at_ = 0;
+    std::atomic<u64> offset_ = 0;
+};
+
+class HostClock final : public Clock {
+public:
+    explicit HostClock(const HostTsc& tsc);
+    [[nodiscard]] u64 now_ns() const override {
+        return static_cast<u64>((static_cast<u128>(tsc_.ticks()) * ns_per_tick_) >> kFractionBits);
+    }
+    // The host's CLOCK_REALTIME: a guest's real-time clock goes on while the VM is paused.
+    [[nodiscard]] u64 wall_ns() const override;
+
+private:
+    static constexpr unsigned kFractionBits = 32;
+    const HostTsc& tsc_;
+    u64 ns_per_tick_;  // fixed point
+};
+
+}  // namespace tessera
