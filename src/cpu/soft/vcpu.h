@@ -48,6 +48,19 @@ enum Attention : u32 {
     kAttendDebug = 1 << 4,       // #DB conditions collected in pending_db
 };
 
+// Why an x87, MMX or vector instruction must not simply run. Derived: see update_fp_enables in fp/fp.h.
+enum FpTrap : u16 {
+    kTrapX87 = 1 << 0,          // #NM: CR0.EM or TS
+    kTrapWait = 1 << 1,         // #NM for WAIT: CR0.MP and TS
+    kTrapMmx = 1 << 2,          // #UD or #NM
+    kTrapSse = 1 << 3,          // #UD or #NM
+    kTrapAvx = 1 << 4,          // #UD or #NM
+    kTrapMxcsr = 1 << 5,        // MXCSR unmasks an exception
+    kTrapX87Cold = 1 << 6,      // the x87 state is not in the host's registers
+    kTrapX87Unmasked = 1 << 7,  // the x87 control word unmasks an exception
+    kTrapMmxCold = 1 << 8,      // the x87 state is live, or not as MMX instructions leave it
+};
+
 enum class FaultKind : u8 { None, Exception, TripleFault };
 
 // The cause the current exception delivery belongs to (for double faults and error code bit EXT).
@@ -77,6 +90,7 @@ struct Vcpu {
     u64 rip = 0;           // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
     u64 instructions = 0;  // executed; the dispatcher adds what an early exit left out
     bool rmw_slow = false;  // access.h: rmw_end has work to do
+    u16 fp_traps = kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold;  // FpTrap
 
     // --- control state. Change it through the functions in system.h, which keep the derived fields above true.
     u64 eflags = x86::eflags::kOne;  // everything but the six status flags
@@ -102,7 +116,7 @@ struct Vcpu {
     // The x87 state while not live in the host's own x87 registers (fp/ decides which holds).
     alignas(64) x86::Fpu fpu;
     bool x87_live = false;
-    std::array<u8, 1024> fp_scratch{};  // belongs to fp/
+    alignas(64) std::array<u8, 1024> fp_scratch{};  // belongs to fp/
 
     // --- address translation caches
     alignas(64) std::array<std::array<TlbEntry, kTlbEntries>, kTlbSets> tlb_sets{};
