@@ -2,6 +2,7 @@
 
 #include <array>
 #include <gtest/gtest.h>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace {
 
 // Restated from the data sheet on purpose: the test is a second reader of the specification and does not use
 // the values of uart16550_regs.h.
-enum Offset : u64 {
+enum Offset : u8 {
     RBR = 0,
     THR = 0,
     DLL = 0,
@@ -216,8 +217,8 @@ TEST_F(Uart16550Test, WithoutFifosOneCharacterIsTakenAtATime) {
 
 TEST_F(Uart16550Test, WithFifosSixteenCharactersAreTaken) {
     out(FCR, 0x01);
-    std::vector<u8> bytes;
-    for (u8 i = 0; i < 20; ++i) bytes.push_back(i);
+    std::array<u8, 20> bytes{};
+    std::iota(bytes.begin(), bytes.end(), u8{0});
     EXPECT_EQ(uart.receive(bytes), 16U);
     for (u8 i = 0; i < 16; ++i) EXPECT_EQ(in(RBR), i);
     EXPECT_EQ(in(LSR)&kDr, 0);
@@ -498,7 +499,7 @@ TEST_F(Uart16550Test, LoopbackReturnsABreak) {
 
 class Uart16550LoadTest : public Uart16550Test {
 protected:
-    Status load(testing_rig::Saved bad) { return testing_rig::load(rig, bad); }
+    Status load(const testing_rig::Saved& bad) { return testing_rig::load(rig, bad); }
     testing_rig::Saved state() { return testing_rig::saved(rig); }
 };
 
