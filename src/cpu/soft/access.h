@@ -26,8 +26,10 @@ enum class Access : u8 { Read, Write, Execute };
 
 // The offset, cut to the address size.
 [[nodiscard]] inline u64 effective_address(const Vcpu& c, const Op& op) {
-    const u64 ea = c.reg[op.base] + (c.reg[op.index] << op.scale) + static_cast<u64>(static_cast<s64>(op.disp));
-    if ((op.flags & kAddress64) != 0) [[likely]] return ea;
+    const u64 ea =
+        c.reg[op.base] + (c.reg[op.index] << op.scale) + static_cast<u64>(static_cast<s64>(op.disp));
+    if ((op.flags & kAddress64) != 0) [[likely]]
+        return ea;
     return (op.flags & kAddress32) != 0 ? static_cast<u32>(ea) : static_cast<u16>(ea);
 }
 
@@ -37,9 +39,11 @@ u64 segment_check(Vcpu& c, u8 seg, u64 offset, unsigned size, Access access);
 
 // Linear address of [seg:offset, +size).
 [[nodiscard]] inline u64 linear_of(Vcpu& c, u8 seg, u64 offset, unsigned size, Access access) {
-    if (c.code64()) [[likely]] return offset + c.seg_base[seg];
+    if (c.code64()) [[likely]]
+        return offset + c.seg_base[seg];
     const u64 end = access == Access::Write ? c.write_end[seg] : c.read_end[seg];
-    if (offset + size <= end) [[likely]] return static_cast<u32>(c.seg_base[seg] + offset);
+    if (offset + size <= end) [[likely]]
+        return static_cast<u32>(c.seg_base[seg] + offset);
     return segment_check(c, seg, offset, size, access);
 }
 [[nodiscard]] inline u64 linear(Vcpu& c, const Op& op, unsigned size, Access access) {
@@ -64,14 +68,16 @@ void store_system(Vcpu& c, u64 lin, unsigned size, u64 value);
 
 // Raises what the access would raise, and does nothing else (sets A/D bits). Any size up to a page.
 void probe(Vcpu& c, u64 lin, unsigned size, Access access, u8 seg);
-// The host bytes behind lin, up to the end of its page (`*available`), if that is plain RAM (for writes: without
-// decoded code); null if it must be done piecewise through load/store. Raises like probe for 1 byte.
+// The host bytes behind lin, up to the end of its page (`*available`), if that is plain RAM (for writes:
+// without decoded code); null if it must be done piecewise through load/store. Raises like probe for 1 byte.
 u8* host_span(Vcpu& c, u64 lin, Access access, u8 seg, u64* available);
 
-// --- fast paths. The index comes from the first byte and the compare from the last: an access that crosses its page
-// never matches.
+// --- fast paths. The index comes from the first byte and the compare from the last: an access that crosses
+// its page never matches.
 
-[[nodiscard]] inline TlbEntry& tlb_entry(Vcpu& c, u64 lin) { return c.tlb[(lin >> 12) & (kTlbEntries - 1)]; }
+[[nodiscard]] inline TlbEntry& tlb_entry(Vcpu& c, u64 lin) {
+    return c.tlb[(lin >> 12) & (kTlbEntries - 1)];
+}
 
 template <typename T>
 TESSERA_GUEST_RACES [[nodiscard]] inline T load(Vcpu& c, u64 lin, u8 seg) {
@@ -114,9 +120,9 @@ TESSERA_GUEST_RACES inline void store_bytes(Vcpu& c, u64 lin, const void* in, u8
         store_bytes_slow(c, lin, in, Size, seg);
 }
 
-// Read-modify-write: operate on *rmw_begin, then call rmw_end. Write rights are checked first, so that nothing is
-// left half done. With `locked`, a host LOCK instruction on the pointer is atomic against all other CPUs; where it
-// would not be (page crossing, MMIO) the other CPUs are stopped until rmw_end.
+// Read-modify-write: operate on *rmw_begin, then call rmw_end. Write rights are checked first, so that
+// nothing is left half done. With `locked`, a host LOCK instruction on the pointer is atomic against all
+// other CPUs; where it would not be (page crossing, MMIO) the other CPUs are stopped until rmw_end.
 template <typename T>
 [[nodiscard]] inline T* rmw_begin(Vcpu& c, u64 lin, u8 seg, bool locked) {
     const TlbEntry& e = tlb_entry(c, lin);
@@ -125,7 +131,8 @@ template <typename T>
     return static_cast<T*>(rmw_begin_slow(c, lin, sizeof(T), seg, locked));
 }
 inline void rmw_end(Vcpu& c) {
-    if (c.rmw_slow) [[unlikely]] rmw_end_slow(c);
+    if (c.rmw_slow) [[unlikely]]
+        rmw_end_slow(c);
 }
 
 }  // namespace tessera::soft

@@ -13,7 +13,8 @@ struct Op;
 #define TESSERA_MUSTTAIL [[clang::musttail]]
 
 using Handler = void(TESSERA_HANDLER*)(Vcpu& c, const Op* op);
-// A whole instruction as an ordinary function, for everything that is not hot; see continue_with and end_with.
+// A whole instruction as an ordinary function, for everything that is not hot; see continue_with and
+// end_with.
 using PlainHandler = void (*)(Vcpu& c, const Op& op);
 
 enum OpFlag : u8 {
@@ -22,12 +23,12 @@ enum OpFlag : u8 {
     kLocked = 1 << 2,
     kRep = 1 << 3,
     kRepne = 1 << 4,
-    kLongMode = 1 << 5,   // the instruction was decoded as 64-bit code
+    kLongMode = 1 << 5,     // the instruction was decoded as 64-bit code
     kOperandHint = 1 << 6,  // free for the family that lowered it
 };
 
-// Register operands of integer instructions are byte offsets into Vcpu::reg (so that AH is 1); vector, MMX, x87
-// and segment registers are numbers. base and index are slots of Vcpu::reg (kZeroSlot when absent).
+// Register operands of integer instructions are byte offsets into Vcpu::reg (so that AH is 1); vector, MMX,
+// x87 and segment registers are numbers. base and index are slots of Vcpu::reg (kZeroSlot when absent).
 struct Op {
     Handler fn;
     u64 imm;

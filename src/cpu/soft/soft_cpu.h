@@ -9,8 +9,8 @@
 
 namespace tessera::soft {
 
-// What the guest's CPUID reports. All models are AuthenticAMD family 19h; X86_64_V3 and Max differ in the extras
-// listed in docs/cpu.md. V2 hides AVX, BMI, FMA, F16C, LZCNT, MOVBE and XSAVE.
+// What the guest's CPUID reports. All models are AuthenticAMD family 19h; X86_64_V3 and Max differ in the
+// extras listed in docs/cpu.md. V2 hides AVX, BMI, FMA, F16C, LZCNT, MOVBE and XSAVE.
 enum class CpuModel : u8 { X86_64_V2, X86_64_V3, Max };
 
 // "x86-64-v2", "x86-64-v3", "max".

@@ -25,21 +25,26 @@ public:
     void exclusive_begin(Vcpu& c);
     void exclusive_end(Vcpu& c);
 
-    // A CPU enters and leaves the state in which it executes guest code; park waits out another's exclusive section.
+    // A CPU enters and leaves the state in which it executes guest code; park waits out another's exclusive
+    // section.
     void enter_guest(Vcpu& c);
     void leave_guest(Vcpu& c);
     void park(Vcpu& c);
 
-    // RAM bytes were written by a CPU that found their granules marked: drops every CPU's decoded code of the page.
+    // RAM bytes were written by a CPU that found their granules marked: drops every CPU's decoded code of the
+    // page.
     void code_written(Vcpu& c, u64 physical, unsigned size);
     // Marks [physical, +size), inside one page, as decoded by `c`, before the bytes are read.
     void mark_code(Vcpu& c, const MemoryRegion& region, u64 physical, unsigned size);
 
-    // CodeWriteObserver: RAM written by a device or a loader, from any thread.
+    // CodeWriteObserver: RAM written by a device or a loader, from any thread. The CPUs drop what they
+    // decoded there at their next block boundary, hence before they can see an interrupt that tells of the
+    // write.
     void on_code_write(u64 address, u64 size) override;
+    void take_code_writes(Vcpu& c);
 
 private:
-    struct Gate;  // one CPU's place in the stop-the-world protocol
+    struct Gate;  // one CPU's place in the stop-the-world protocol, and its inbox of code writes
 
     void relax() const;
     void drop_page(u64 physical_page);
@@ -49,7 +54,6 @@ private:
     std::vector<std::unique_ptr<Vcpu>> vcpus_;
     std::vector<std::unique_ptr<Gate>> gates_;
     static constexpr unsigned kNobody = ~0u;
-    static constexpr unsigned kOutsider = ~1u;  // a device thread holds the exclusive section
     std::atomic<unsigned> exclusive_owner_ = kNobody;
 };
 

@@ -8,18 +8,21 @@
 namespace tessera::soft {
 
 // --- derived state (control.cpp). Call after changing what they derive from.
-void update_segments(Vcpu& c);  // seg, CR0.PE, EFER.LMA, VM -> seg_base, read_end, write_end, sp_mask, code_size, cpl
-void update_tlb_set(Vcpu& c);   // CPL, AC, CR4.SMAP, CR0.AM -> tlb
-// The non-status part of RFLAGS, with all that hangs on it (VM, AC, ...). No privilege rules: callers apply those.
+void update_segments(
+    Vcpu& c);  // seg, CR0.PE, EFER.LMA, VM -> seg_base, read_end, write_end, sp_mask, code_size, cpl
+void update_tlb_set(Vcpu& c);  // CPL, AC, CR4.SMAP, CR0.AM -> tlb
+// The non-status part of RFLAGS, with all that hangs on it (VM, AC, ...). No privilege rules: callers apply
+// those.
 void set_eflags(Vcpu& c, u64 rflags);
 
 // --- segments (segment.cpp)
-// Loads ES, SS, DS, FS or GS as MOV, POP and LDS do: every mode's rules, #GP #SS #NP #TS included, the descriptor's
-// accessed bit, and the derived state. The interrupt shadow of MOV SS and POP SS is the caller's business.
+// Loads ES, SS, DS, FS or GS as MOV, POP and LDS do: every mode's rules, #GP #SS #NP #TS included, the
+// descriptor's accessed bit, and the derived state. The interrupt shadow of MOV SS and POP SS is the caller's
+// business.
 void load_segment(Vcpu& c, x86::Seg seg, u16 selector);
 
-// --- control registers (control.cpp): what MOV CRn does at CPL 0, with #GP(0) for what it refuses and all that
-// follows from a change (flushes, long mode entry and exit, PDPTE loads).
+// --- control registers (control.cpp): what MOV CRn does at CPL 0, with #GP(0) for what it refuses and all
+// that follows from a change (flushes, long mode entry and exit, PDPTE loads).
 void set_cr0(Vcpu& c, u64 value);
 void set_cr3(Vcpu& c, u64 value);
 void set_cr4(Vcpu& c, u64 value);
@@ -33,7 +36,8 @@ u32 port_in(Vcpu& c, u16 port, unsigned size);
 void port_out(Vcpu& c, u16 port, unsigned size, u32 value);
 
 // --- from the executor (blocks.cpp and soft_system.cpp)
-// A CPU has written [physical, +size), which shares a 64-byte piece with decoded code (MemoryRegion::code_word).
+// A CPU has written [physical, +size), which shares a 64-byte piece with decoded code
+// (MemoryRegion::code_word).
 void code_written(Vcpu& c, u64 physical, unsigned size);
 // Stops all other CPUs between instructions, for accesses that the host cannot do atomically. Does not nest.
 void exclusive_begin(Vcpu& c);
@@ -44,28 +48,22 @@ void flush_tlb(Vcpu& c, bool globals_too);
 void flush_tlb_page(Vcpu& c, u64 lin);
 // Forgets write permission for a physical page, so that the next store to it comes through the slow path.
 void purge_write_tags(Vcpu& c, u64 physical_page);
-// Instruction fetch: the page of `lin`, or the guest's #PF / #GP. Never returns null host for RAM and ROM; for
-// MMIO `host` is null and the fetch must go through the bus.
+// Instruction fetch: the page of `lin`, or the guest's #PF / #GP. Never returns null host for RAM and ROM;
+// for MMIO `host` is null and the fetch must go through the bus.
 const FetchEntry& fetch_page(Vcpu& c, u64 lin);
 
-// --- decoded code (blocks.cpp, soft_system.cpp): a store changed bytes that may have been decoded. `physical` + size
-// stays in one page. Called after the store.
-void code_written(Vcpu& c, u64 physical, unsigned size);
-// Stops the other CPUs (split locks, locked access to MMIO). Nothing may raise in between.
-void exclusive_begin(Vcpu& c);
-void exclusive_end(Vcpu& c);
-
 // --- events (event.cpp)
-// Begins the delivery of an event through the IDT (or the real-mode vector table); c.rip is the return address
-// (for software events the next instruction). Sets c.rip to the handler. Raises if delivery itself faults.
+// Begins the delivery of an event through the IDT (or the real-mode vector table); c.rip is the return
+// address (for software events the next instruction). Sets c.rip to the handler. Raises if delivery itself
+// faults.
 void deliver_event(Vcpu& c, EventKind kind, Fault fault);
-// Called by the dispatcher when raise() has ended an instruction: c.rip is that instruction's address. Delivers
-// c.fault, following the double fault rules [SDM 3A table 6-5]. False: triple fault, the CPU is in shutdown.
-// Faults that this itself causes are handled inside (it has its own landing point).
+// Called by the dispatcher when raise() has ended an instruction: c.rip is that instruction's address.
+// Delivers c.fault, following the double fault rules [SDM 3A table 6-5]. False: triple fault, the CPU is in
+// shutdown. Faults that this itself causes are handled inside (it has its own landing point).
 bool deliver_fault(Vcpu& c);
-// What the dispatcher does between instructions when kAttendInterrupts is set, IF was set, ...: INIT, SIPI, SMI
-// (GAP), NMI, external interrupts, pending #DB, in the order of [SDM 3A table 6-2]. c.rip is the next instruction.
-// Returns true if an event was delivered (or the activity state changed).
+// What the dispatcher does between instructions when kAttendInterrupts is set, IF was set, ...: INIT, SIPI,
+// SMI (GAP), NMI, external interrupts, pending #DB, in the order of [SDM 3A table 6-2]. c.rip is the next
+// instruction. Returns true if an event was delivered (or the activity state changed).
 bool service_events(Vcpu& c);
 // Something is waiting that would end HLT now.
 [[nodiscard]] bool wake_event_pending(Vcpu& c);
@@ -73,7 +71,8 @@ bool service_events(Vcpu& c);
 // --- debug (debug.cpp)
 // Whether instructions must be executed one at a time through the dispatcher (TF, armed breakpoints).
 [[nodiscard]] bool needs_single_step(const Vcpu& c);
-// Instruction breakpoints at c.rip: raises #DB (fault) unless RF is set. Called before each single-stepped instruction.
+// Instruction breakpoints at c.rip: raises #DB (fault) unless RF is set. Called before each single-stepped
+// instruction.
 void check_instruction_breakpoints(Vcpu& c);
 
 // --- architecture state (convert.cpp)

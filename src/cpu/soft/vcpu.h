@@ -2,10 +2,9 @@
 // Everything architectural converts to and from x86::State (convert.cpp).
 #pragma once
 
-#include <csetjmp>
-
 #include <array>
 #include <atomic>
+#include <csetjmp>
 #include <vector>
 
 #include "cpu/cpu.h"
@@ -22,7 +21,8 @@ inline constexpr u8 kZeroSlot = 16;  // Vcpu::reg[16] is always 0
 inline constexpr u8 kRipSlot = 17;   // linear address of the current code page, less the CS base
 inline constexpr u8 kTempSlot = 18;
 
-// [soft-cpu.md 5.1] A tag is the page's linear address; any low bit set never matches, which forces the slow path.
+// [soft-cpu.md 5.1] A tag is the page's linear address; any low bit set never matches, which forces the slow
+// path.
 struct TlbEntry {
     u64 tag_r = 1;
     u64 tag_w = 1;
@@ -33,7 +33,7 @@ inline constexpr unsigned kTlbEntries = 1024;
 enum TlbSet : u8 { kTlbSupervisor, kTlbSupervisorAc, kTlbUser, kTlbNone, kTlbSets };
 
 struct FetchEntry {
-    u64 tag = 1;   // linear page
+    u64 tag = 1;       // linear page
     u64 physical = 0;  // guest physical page
     const u8* host = nullptr;
 };
@@ -46,6 +46,7 @@ enum Attention : u32 {
     kAttendExclusive = 1 << 2,   // another CPU wants everyone stopped
     kAttendSingle = 1 << 3,      // the dispatcher runs one instruction at a time
     kAttendDebug = 1 << 4,       // #DB conditions collected in pending_db
+    kAttendCodeWrites = 1 << 5,  // a device wrote over decoded code
 };
 
 // Why an x87, MMX or vector instruction must not simply run. Derived: see update_fp_enables in fp/fp.h.
@@ -64,7 +65,14 @@ enum FpTrap : u16 {
 enum class FaultKind : u8 { None, Exception, TripleFault };
 
 // The cause the current exception delivery belongs to (for double faults and error code bit EXT).
-enum class EventKind : u8 { Exception, SoftwareInterrupt, SoftwareException, PrivilegedException, External, Nmi };
+enum class EventKind : u8 {
+    Exception,
+    SoftwareInterrupt,
+    SoftwareException,
+    PrivilegedException,
+    External,
+    Nmi
+};
 
 struct Fault {
     u8 vector = 0;
@@ -83,16 +91,18 @@ struct Vcpu {
     std::atomic<u32> attention = 0;
     const Op* cur = nullptr;  // the instruction being executed: every handler that may fault sets it first
     TlbEntry* tlb = nullptr;  // the set in force (CPL, AC)
-    std::array<u64, 6> seg_base{};   // as added to addresses: 0 for CS DS ES SS in 64-bit mode
+    std::array<u64, 6> seg_base{};  // as added to addresses: 0 for CS DS ES SS in 64-bit mode
     // Offsets below these pass without a look at the descriptor (not in 64-bit mode); 0 = always look.
     std::array<u64, 6> read_end{}, write_end{};
-    u64 sp_mask = 0xffff;  // by SS.B; all ones in 64-bit mode
-    u64 rip = 0;           // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
-    u64 instructions = 0;  // executed; the dispatcher adds what an early exit left out
+    u64 code_end = 0x1'0000;  // code_size other than 64: the CS limit + 1
+    u64 sp_mask = 0xffff;     // by SS.B; all ones in 64-bit mode
+    u64 rip = 0;  // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
+    u64 instructions = 0;   // executed; the dispatcher adds what an early exit left out
     bool rmw_slow = false;  // access.h: rmw_end has work to do
     u16 fp_traps = kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold;  // FpTrap
 
-    // --- control state. Change it through the functions in system.h, which keep the derived fields above true.
+    // --- control state. Change it through the functions in system.h, which keep the derived fields above
+    // true.
     u64 eflags = x86::eflags::kOne;  // everything but the six status flags
     std::array<x86::Segment, 6> seg{};
     x86::Segment ldtr{}, tr{};
@@ -107,8 +117,8 @@ struct Vcpu {
     bool shadow_mov_ss = false;  // and so is #DB
     bool nmi_blocked = false;
     bool nmi_pending = false;
-    u64 pending_db = 0;          // DR6 bits to be reported by the #DB after this instruction
-    u64 monitor_address = 0;     // MONITOR's line, physical; 0 when not armed
+    u64 pending_db = 0;       // DR6 bits to be reported by the #DB after this instruction
+    u64 monitor_address = 0;  // MONITOR's line, physical; 0 when not armed
 
     // --- vector and x87 state
     alignas(64) std::array<std::array<u64, 4>, 16> ymm{};
@@ -175,8 +185,12 @@ struct Vcpu {
 // (or it is put back first). The dispatcher delivers them with RIP at Vcpu::cur.
 [[noreturn]] void raise(Vcpu& c, u8 vector);
 [[noreturn]] void raise_error(Vcpu& c, u8 vector, u32 error);
-[[noreturn]] inline void raise_gp0(Vcpu& c) { raise_error(c, x86::kGp, 0); }
-[[noreturn]] inline void raise_ud(Vcpu& c) { raise(c, x86::kUd); }
+[[noreturn]] inline void raise_gp0(Vcpu& c) {
+    raise_error(c, x86::kGp, 0);
+}
+[[noreturn]] inline void raise_ud(Vcpu& c) {
+    raise(c, x86::kUd);
+}
 
 template <typename T>
 [[nodiscard]] inline T& gpr_at(Vcpu& c, u8 byte_offset) {

@@ -1,0 +1,75 @@
+// Each CPU's cache of decoded code: straight runs of ops, found by physical address and code size.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cpu/soft/vcpu.h"
+
+namespace tessera::soft {
+
+inline constexpr unsigned kMaxBlockInsns = 48;
+
+// What a block's ops depend on besides its bytes.
+struct BlockMode {
+    x86::CodeSize size;
+    bool single;  // one instruction, then back to the dispatcher
+
+    [[nodiscard]] u64 bits() const { return static_cast<u64>(size) | (single ? 4 : 0); }
+};
+
+// A run of instructions of one page; only its last one may reach into a second page.
+struct Block {
+    u64 key = 0;  // physical address and mode, 0 = dropped
+    const Op* ops = nullptr;
+    u32 op_count = 0;
+    // The pages it has bytes of; page[1] is kNoPage unless the last instruction straddles.
+    std::array<u64, 2> page{};
+    std::array<u32, 2> next{};  // chain of the page's bucket
+};
+inline constexpr u64 kNoPage = ~u64{0};
+
+struct BlockCache {
+    static constexpr u32 kHashSize = 1 << 15;
+    static constexpr u32 kOps = 1 << 18;
+    static constexpr u32 kBlocks = 1 << 16;
+    static constexpr u32 kBuckets = 1 << 12;
+    static constexpr u32 kNone = ~u32{0};
+
+    struct Slot {
+        u64 key = 0;
+        const Op* ops = nullptr;
+    };
+
+    std::array<Slot, kHashSize> hash{};
+    std::unique_ptr<Op[]> ops;
+    std::unique_ptr<Block[]> blocks;
+    u32 op_count = 0;
+    u32 block_count = 0;
+    std::array<u32, kBuckets> buckets;
+    u64 builds = 0;
+    u64 drops = 0;  // changes whenever code was dropped, possibly by another CPU while this one was parked
+
+    BlockCache();
+
+    [[nodiscard]] static u64 key_of(u64 physical, u64 mode_bits) { return (physical << 3) | mode_bits; }
+    [[nodiscard]] Slot& slot(u64 key) {
+        return hash[((key >> 3) ^ (key >> 18) ^ (key << 9)) & (kHashSize - 1)];
+    }
+    [[nodiscard]] const Op* find(u64 key) {
+        const Slot& s = slot(key);
+        return s.key == key ? s.ops : nullptr;
+    }
+
+    // Makes room for one more block of at most `ops` ops; drops everything if need be.
+    void reserve(u32 ops);
+    void insert(const Block& block);
+    // Drops the blocks that have bytes in the page. Ops being executed turn into "go back to the dispatcher".
+    void drop_page(u64 page);
+    void drop_all();
+};
+
+// The block at c.rip, decoded now if it is not in the cache. Raises what the fetch raises.
+const Op* block_at_rip(Vcpu& c, bool single);
+
+}  // namespace tessera::soft

@@ -1,0 +1,47 @@
+// How handlers leave a block: to another block if it is known, else back to the dispatcher.
+#pragma once
+
+#include "cpu/soft/blocks.h"
+#include "cpu/soft/vcpu.h"
+
+namespace tessera::soft {
+
+// Where the translation of an instruction page is kept.
+[[nodiscard]] inline FetchEntry& fetch_entry(Vcpu& c, u64 lin) {
+    return c.fetch_sets[c.cpl == 3 ? 1 : 0][(lin >> 12) & (kFetchEntries - 1)];
+}
+
+// Goes on at c.rip: straight into its block when address translation, block and permission to go on
+// (c.attention) are at hand, else through the dispatcher. `op` is not looked at.
+TESSERA_HANDLER inline void continue_at_rip(Vcpu& c, const Op* op) {
+    u64 lin = c.rip;
+    u64 base = 0;
+    if (!c.code64()) [[unlikely]] {
+        if (c.rip >= c.code_end) return;
+        base = c.seg[x86::Cs].base;
+        lin = static_cast<u32>(base + c.rip);
+    }
+    const FetchEntry& page = fetch_entry(c, lin);
+    if (page.tag != (lin & ~kPageMask) || c.attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        return;
+    const u64 key = BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size));
+    const BlockCache::Slot& slot = c.blocks->slot(key);
+    if (slot.key != key) [[unlikely]]
+        return;
+    c.reg[kRipSlot] = page.tag - base;
+    op = slot.ops;
+    TESSERA_MUSTTAIL return op->fn(c, op);
+}
+
+// Where a near branch may go [APM 3 near transfers]: canonical, or below the CS limit. Else #GP(0), before
+// the branch has changed anything.
+inline void check_branch_target(Vcpu& c, u64 rip) {
+    if (c.code64()) [[likely]] {
+        if (static_cast<u64>(static_cast<s64>(rip << 16) >> 16) != rip) [[unlikely]]
+            raise_gp0(c);
+    } else if (rip >= c.code_end) [[unlikely]] {
+        raise_gp0(c);
+    }
+}
+
+}  // namespace tessera::soft
