@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <condition_variable>
+#include <csignal>
 #include <ctime>
 #include <fmt/format.h>
 #include <pthread.h>
@@ -211,6 +212,11 @@ void EventLoop::dispatch(u64 key, u32 events) {
 }
 
 void EventLoop::loop() {
+    // A pipe without a reader is an error code here, not the end of the process.
+    sigset_t pipes;
+    (void)sigemptyset(&pipes);
+    (void)sigaddset(&pipes, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &pipes, nullptr);
     std::array<epoll_event, 32> events;
     while (!stopping_.load(std::memory_order_acquire)) {
         const int count = epoll_wait(epoll_, events.data(), events.size(), -1);
