@@ -31,11 +31,17 @@ struct TlbEntry {
 };
 inline constexpr unsigned kTlbEntries = 1024;
 enum TlbSet : u8 { kTlbSupervisor, kTlbSupervisorAc, kTlbUser, kTlbNone, kTlbSets };
+// Which slots of a set have been filled, so that a flush costs what was filled. Belongs to the MMU.
+struct TlbLog {
+    std::array<u16, kTlbEntries> local{}, global{};
+    u16 locals = 0, globals = 0;
+};
 
 struct FetchEntry {
     u64 tag = 1;       // linear page
     u64 physical = 0;  // guest physical page
     const u8* host = nullptr;
+    bool global = false;
 };
 inline constexpr unsigned kFetchEntries = 256;
 
@@ -132,12 +138,15 @@ struct Vcpu {
     alignas(64) std::array<std::array<TlbEntry, kTlbEntries>, kTlbSets> tlb_sets{};
     std::array<std::array<FetchEntry, kFetchEntries>, 2> fetch_sets{};  // supervisor, user
 
+    std::array<TlbLog, kTlbNone> tlb_logs{};  // kTlbNone is never filled
+    u64 large_pages = 0;                      // bit n: an entry of a large page with (linear >> 22) % 64 == n was filled
+
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
         alignas(32) std::array<u8, 32> buffer{};
-        u64 linear = 0;
+        std::array<u64, 2> physical{};  // of the bytes before and after a page boundary
         unsigned size = 0;
-        u8 seg = 0;
+        unsigned first_size = 0;   // bytes before the page boundary
         bool notify_only = false;  // the host pointer was used; only decoded code must be told
         bool exclusive = false;    // the other CPUs are stopped (split lock)
     } rmw;

@@ -1,0 +1,475 @@
+// The TLB and everything the inline access path of access.h cannot do: misses, page crossings, ROM, MMIO, the
+// local APIC's page, decoded code, data breakpoints, alignment checks.
+#include "cpu/soft/mmu.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/soft/soft_system.h"
+#include "cpu/soft/system.h"
+
+namespace tessera::soft {
+
+namespace {
+
+using namespace x86;
+
+// Low bits of TlbEntry::aux.
+enum TlbAux : u64 {
+    kTlbGlobal = 1 << 0,
+    kTlbLarge = 1 << 1,       // 2 or 4 MiB page
+    kTlbHuge = 1 << 2,        // 1 GiB page
+    kTlbInLocalLog = 1 << 3,  // the slot is in TlbLog::local, whatever it holds now
+    kTlbInGlobalLog = 1 << 4,
+};
+constexpr u64 kNoTag = 1;
+
+// Copies as the fast paths do: aligned 1, 2, 4 and 8 byte pieces are single host accesses.
+TESSERA_GUEST_RACES void copy_guest(void* to, const void* from, unsigned size) {
+    switch (size) {
+        case 1: __builtin_memcpy(to, from, 1); return;
+        case 2: __builtin_memcpy(to, from, 2); return;
+        case 4: __builtin_memcpy(to, from, 4); return;
+        case 8: __builtin_memcpy(to, from, 8); return;
+        default: break;
+    }
+    auto* out = static_cast<u8*>(to);
+    const auto* in = static_cast<const u8*>(from);
+    for (; size >= 8; size -= 8, out += 8, in += 8) __builtin_memcpy(out, in, 8);
+    for (; size > 0; --size) *out++ = *in++;
+}
+
+[[nodiscard]] bool is_apic_page(const Vcpu& c, u64 physical) {
+    return c.interrupts->owns_page(physical & ~kPageMask);
+}
+
+// The bytes of a physical page in the host: RAM or ROM, or null where the bus or the APIC answers.
+struct HostPage {
+    const MemoryRegion* region = nullptr;
+    std::byte* host = nullptr;
+};
+HostPage host_page(const Vcpu& c, u64 physical_page) {
+    if (is_apic_page(c, physical_page)) return {};
+    const MemoryRegion* region = c.system->world().memory.find(physical_page);
+    if (region == nullptr) return {};
+    return {.region = region, .host = region->at(physical_page)};
+}
+[[nodiscard]] bool is_ram(const HostPage& page) {
+    return page.region != nullptr && page.region->kind == RegionKind::Ram;
+}
+
+// The 64-byte granules of a page that [offset, +size) touches, as bits.
+[[nodiscard]] u64 granules(u64 physical, unsigned size) {
+    const u64 first = (physical & kPageMask) / 64;
+    const u64 last = ((physical & kPageMask) + size - 1) / 64;
+    return (~u64{0} << first) & (~u64{0} >> (63 - last));
+}
+
+// After a store to RAM: whoever has decoded these bytes must learn of it. The fence orders the store before
+// the look, as mark_code orders its mark before reading the bytes.
+void after_ram_write(Vcpu& c, const MemoryRegion& region, u64 physical, unsigned size) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if ((region.code_word(physical).load(std::memory_order_relaxed) & granules(physical, size)) != 0)
+        c.system->code_written(c, physical, size);
+}
+
+// The APIC's registers are 32 bits wide at 16-byte steps. [SDM 3A 11.4.1] Other accesses are undefined: reads
+// give the bytes of the register, writes other than aligned 32-bit ones go nowhere.
+void apic_read(Vcpu& c, u64 physical, u8* out, unsigned size) {
+    for (unsigned i = 0; i < size; ++i) {
+        const auto offset = static_cast<u32>((physical + i) & kPageMask);
+        if (i == 0 || offset % 4 == 0) {
+            const u32 value = c.interrupts->read_register(offset & ~3u) >> (offset % 4 * 8);
+            const unsigned piece = std::min(size - i, 4 - offset % 4);
+            std::memcpy(out + i, &value, piece);
+            i += piece - 1;
+        }
+    }
+}
+void apic_write(Vcpu& c, u64 physical, const void* in, unsigned size) {
+    if (size != 4 || physical % 4 != 0) return;
+    u32 value = 0;
+    std::memcpy(&value, in, 4);
+    c.interrupts->write_register(static_cast<u32>(physical & kPageMask), value);
+}
+
+[[nodiscard]] TlbSet set_of(const Vcpu& c, Privilege privilege) {
+    if (privilege == Privilege::Current && c.cpl == 3) return kTlbUser;
+    const bool lifted = (c.cr4 & cr4::kSmap) != 0 && (c.eflags & eflags::kAc) != 0;
+    return lifted && privilege != Privilege::System ? kTlbSupervisorAc : kTlbSupervisor;
+}
+
+void fill(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page) {
+    if (page.host == nullptr) return;
+    const u64 tag = lin & ~kPageMask;
+    if (breakpoints_enabled(c) && data_breakpoint_in_page(c, tag)) return;
+    const u64 slot = (lin >> 12) & (kTlbEntries - 1);
+    TlbEntry& e = c.tlb_sets[set][slot];
+    TlbLog& log = c.tlb_logs[set];
+    const bool no_code = is_ram(page) && page.region->code_word(t.page).load(std::memory_order_relaxed) == 0;
+    u64 aux = t.page | (e.aux & (kTlbInLocalLog | kTlbInGlobalLog));
+    if (t.global) {
+        if ((aux & kTlbInGlobalLog) == 0) log.global[log.globals++] = static_cast<u16>(slot);
+        aux |= kTlbGlobal | kTlbInGlobalLog;
+    } else {
+        if ((aux & kTlbInLocalLog) == 0) log.local[log.locals++] = static_cast<u16>(slot);
+        aux |= kTlbInLocalLog;
+    }
+    if (t.shift > 12) {
+        aux |= t.shift == 30 ? kTlbHuge : kTlbLarge;
+        c.large_pages |= t.shift == 30 ? ~u64{0} : u64{1} << ((lin >> 22) & 63);
+    }
+    e.tag_r = tag;
+    e.tag_w = t.write_ok && no_code ? tag : kNoTag;
+    e.addend = static_cast<s64>(reinterpret_cast<u64>(page.host) - tag);
+    e.aux = aux;
+}
+
+void clear(TlbEntry& e) {
+    e.tag_r = kNoTag;
+    e.tag_w = kNoTag;
+}
+
+// One access, resolved: its bytes are in one page, or in two.
+struct Target {
+    std::array<u64, 2> physical{};
+    std::array<HostPage, 2> page{};
+    unsigned first_size = 0;  // == size when the page is not crossed
+};
+
+[[noreturn]] void raise_not_canonical(Vcpu& c, u8 seg) {
+    raise_error(c, seg == Ss ? kSs : kGp, 0);
+}
+
+// [SDM 3A table 6-7] 10-byte operands want 8-byte alignment, vectors their own size (at most 16).
+void check_alignment(Vcpu& c, u64 lin, unsigned size) {
+    const unsigned alignment = size == 10 ? 8 : std::min(size, 16u);
+    if ((lin & (alignment - 1)) != 0) raise_error(c, kAc, 0);
+}
+
+// Translates and checks all of an access; fills the TLB.
+Target resolve(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege, u8 seg) {
+    const bool wide = c.long_mode();
+    if (!wide) lin = static_cast<u32>(lin);
+    u64 last = lin + (size - 1);
+    if (!wide) last = static_cast<u32>(last);
+    if (wide && (!is_canonical(lin) || !is_canonical(last))) [[unlikely]]
+        raise_not_canonical(c, seg);
+    const TlbSet set = set_of(c, privilege);
+    Target target;
+    const Translation t = translate(c, lin, access, privilege);
+    target.physical[0] = t.page | (lin & kPageMask);
+    target.page[0] = host_page(c, t.page);
+    target.first_size = size;
+    if (((lin ^ last) & ~kPageMask) == 0) [[likely]] {
+        fill(c, set, lin, t, target.page[0]);
+    } else {
+        target.first_size = static_cast<unsigned>(kPageSize - (lin & kPageMask));
+        const u64 next = last & ~kPageMask;
+        const Translation t2 = translate(c, next, access, privilege);
+        target.physical[1] = t2.page;
+        target.page[1] = host_page(c, t2.page);
+        fill(c, set, lin, t, target.page[0]);
+        fill(c, set, next, t2, target.page[1]);
+    }
+    if (privilege == Privilege::Current && c.tlb == c.tlb_sets[kTlbNone].data()) [[unlikely]]
+        check_alignment(c, lin, size);
+    if (breakpoints_enabled(c)) [[unlikely]]
+        note_data_access(c, lin, size, access);
+    return target;
+}
+
+void read_piece(Vcpu& c, const HostPage& page, u64 physical, void* out, unsigned size) {
+    if (page.host != nullptr)
+        copy_guest(out, page.host + (physical & kPageMask), size);
+    else
+        physical_read(c, physical, out, size);
+}
+void write_piece(Vcpu& c, const HostPage& page, u64 physical, const void* in, unsigned size) {
+    if (is_ram(page)) {
+        copy_guest(page.host + (physical & kPageMask), in, size);
+        after_ram_write(c, *page.region, physical, size);
+    } else {
+        physical_write(c, physical, in, size);
+    }
+}
+void read_target(Vcpu& c, const Target& t, void* out, unsigned size) {
+    read_piece(c, t.page[0], t.physical[0], out, t.first_size);
+    if (t.first_size < size)
+        read_piece(c, t.page[1], t.physical[1], static_cast<u8*>(out) + t.first_size, size - t.first_size);
+}
+void write_target(Vcpu& c, const Target& t, const void* in, unsigned size) {
+    write_piece(c, t.page[0], t.physical[0], in, t.first_size);
+    if (t.first_size < size)
+        write_piece(c, t.page[1], t.physical[1], static_cast<const u8*>(in) + t.first_size,
+                    size - t.first_size);
+}
+
+// Writes RAM, the APIC, or a device. A write to ROM has no taker on the bus either: it goes nowhere, and is
+// counted.
+void write_without_notice(Vcpu& c, u64 physical, const void* in, unsigned size) {
+    if (is_apic_page(c, physical)) {
+        apic_write(c, physical, in, size);
+        return;
+    }
+    const MemoryRegion* region = c.system->world().memory.find(physical);
+    if (region != nullptr && region->kind == RegionKind::Ram)
+        copy_guest(region->at(physical), in, size);
+    else
+        c.system->world().mmio.write(physical, {static_cast<const std::byte*>(in), size});
+}
+void notice_write(Vcpu& c, u64 physical, unsigned size) {
+    const HostPage page = host_page(c, physical & ~kPageMask);
+    if (is_ram(page)) after_ram_write(c, *page.region, physical, size);
+}
+
+}  // namespace
+
+void physical_read(Vcpu& c, u64 physical, void* out, unsigned size) {
+    if (is_apic_page(c, physical)) {
+        apic_read(c, physical, static_cast<u8*>(out), size);
+        return;
+    }
+    if (const MemoryRegion* region = c.system->world().memory.find(physical); region != nullptr)
+        copy_guest(out, region->at(physical), size);
+    else
+        c.system->world().mmio.read(physical, {static_cast<std::byte*>(out), size});
+}
+
+void physical_write(Vcpu& c, u64 physical, const void* in, unsigned size) {
+    write_without_notice(c, physical, in, size);
+    notice_write(c, physical, size);
+}
+
+// Descriptors' accessed and busy bits: atomic against other CPUs where the table is in RAM.
+u8 change_system_byte(Vcpu& c, u64 lin, u8 and_mask, u8 or_mask) {
+    const Target t = resolve(c, lin, 1, Access::Write, Privilege::System, Ds);
+    u8 before = 0;
+    if (!is_ram(t.page[0])) {
+        physical_read(c, t.physical[0], &before, 1);
+        const auto after = static_cast<u8>((before & and_mask) | or_mask);
+        physical_write(c, t.physical[0], &after, 1);
+        return before;
+    }
+    auto* byte = reinterpret_cast<u8*>(t.page[0].host + (t.physical[0] & kPageMask));
+    before = __atomic_load_n(byte, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(byte, &before, static_cast<u8>((before & and_mask) | or_mask), false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+    }
+    after_ram_write(c, *t.page[0].region, t.physical[0], 1);
+    return before;
+}
+
+// --- flushes
+
+void flush_tlb(Vcpu& c, bool globals_too) {
+    for (unsigned set = 0; set < kTlbNone; ++set) {
+        TlbLog& log = c.tlb_logs[set];
+        auto& entries = c.tlb_sets[set];
+        for (unsigned i = 0; i < log.locals; ++i) {
+            TlbEntry& e = entries[log.local[i]];
+            if ((e.aux & kTlbGlobal) == 0) clear(e);
+            e.aux &= ~u64{kTlbInLocalLog};
+        }
+        log.locals = 0;
+        if (!globals_too) continue;
+        for (unsigned i = 0; i < log.globals; ++i) {
+            clear(entries[log.global[i]]);
+            entries[log.global[i]].aux = 0;
+        }
+        log.globals = 0;
+    }
+    if (globals_too) c.large_pages = 0;
+    for (auto& set : c.fetch_sets)
+        for (FetchEntry& e : set)
+            if (globals_too || !e.global) e.tag = kNoTag;
+}
+
+// INVLPG drops the page whatever its size, also if it is global [SDM 2A INVLPG]. The TLB holds 4 KiB pieces
+// of large pages: all pieces of the page go.
+void flush_tlb_page(Vcpu& c, u64 lin) {
+    const u64 tag = lin & ~kPageMask;
+    const u64 slot = (lin >> 12) & (kTlbEntries - 1);
+    for (unsigned set = 0; set < kTlbNone; ++set)
+        if (TlbEntry& e = c.tlb_sets[set][slot]; e.tag_r == tag) clear(e);
+    for (auto& set : c.fetch_sets) {
+        if (FetchEntry& e = set[(lin >> 12) & (kFetchEntries - 1)]; e.tag == tag) e.tag = kNoTag;
+    }
+    if ((c.large_pages >> ((lin >> 22) & 63) & 1) == 0) return;
+    const auto drop_pieces = [&](unsigned set, const std::array<u16, kTlbEntries>& slots, unsigned count) {
+        for (unsigned i = 0; i < count; ++i) {
+            TlbEntry& e = c.tlb_sets[set][slots[i]];
+            const bool large = (e.aux & kTlbLarge) != 0 && ((e.tag_r ^ lin) >> 22) == 0;
+            const bool huge = (e.aux & kTlbHuge) != 0 && ((e.tag_r ^ lin) >> 30) == 0;
+            if (large || huge) clear(e);
+        }
+    };
+    for (unsigned set = 0; set < kTlbNone; ++set) {
+        const TlbLog& log = c.tlb_logs[set];
+        drop_pieces(set, log.local, log.locals);
+        drop_pieces(set, log.global, log.globals);
+    }
+    // Fetch entries do not record the size: everything within reach of the largest page goes.
+    for (auto& set : c.fetch_sets)
+        for (FetchEntry& e : set)
+            if (((e.tag ^ lin) >> 30) == 0) e.tag = kNoTag;
+}
+
+void purge_write_tags(Vcpu& c, u64 physical_page) {
+    const auto purge = [&](unsigned set, const std::array<u16, kTlbEntries>& slots, unsigned count) {
+        for (unsigned i = 0; i < count; ++i) {
+            TlbEntry& e = c.tlb_sets[set][slots[i]];
+            if ((e.aux & ~kPageMask) == physical_page) e.tag_w = kNoTag;
+        }
+    };
+    for (unsigned set = 0; set < kTlbNone; ++set) {
+        const TlbLog& log = c.tlb_logs[set];
+        purge(set, log.local, log.locals);
+        purge(set, log.global, log.globals);
+    }
+}
+
+const FetchEntry& fetch_page(Vcpu& c, u64 lin) {
+    const bool user = c.cpl == 3;
+    if (!c.long_mode()) lin = static_cast<u32>(lin);
+    FetchEntry& e = c.fetch_sets[user ? 1 : 0][(lin >> 12) & (kFetchEntries - 1)];
+    const u64 tag = lin & ~kPageMask;
+    if (e.tag == tag) return e;
+    if (!is_canonical(lin)) raise_gp0(c);
+    const Translation t = translate(c, lin, Access::Execute, Privilege::Current);
+    const HostPage page = host_page(c, t.page);
+    e.physical = t.page;
+    e.host = reinterpret_cast<const u8*>(page.host);
+    e.global = t.global;
+    e.tag = tag;
+    if (t.shift > 12) c.large_pages |= t.shift == 30 ? ~u64{0} : u64{1} << ((lin >> 22) & 63);
+    return e;
+}
+
+// --- data
+
+u64 load_slow(Vcpu& c, u64 lin, unsigned size, u8 seg) {
+    return load_as(c, lin, size, Privilege::Current, seg);
+}
+void store_slow(Vcpu& c, u64 lin, unsigned size, u64 value, u8 seg) {
+    store_as(c, lin, size, value, Privilege::Current, seg);
+}
+
+u64 load_as(Vcpu& c, u64 lin, unsigned size, Privilege privilege, u8 seg) {
+    u64 value = 0;
+    if (privilege != Privilege::Current) {
+        // Descriptor tables and kernel stacks: nearly always there already. (The running code's own misses
+        // come here only after access.h has looked.)
+        const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
+        if (((lin + (size - 1)) & ~kPageMask) == e.tag_r) {
+            copy_guest(&value, reinterpret_cast<const void*>(lin + static_cast<u64>(e.addend)), size);
+            return value;
+        }
+    }
+    const Target t = resolve(c, lin, size, Access::Read, privilege, seg);
+    read_target(c, t, &value, size);
+    return value;
+}
+
+void store_as(Vcpu& c, u64 lin, unsigned size, u64 value, Privilege privilege, u8 seg) {
+    if (privilege != Privilege::Current) {
+        const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
+        if (((lin + (size - 1)) & ~kPageMask) == e.tag_w) {
+            copy_guest(reinterpret_cast<void*>(lin + static_cast<u64>(e.addend)), &value, size);
+            return;
+        }
+    }
+    const Target t = resolve(c, lin, size, Access::Write, privilege, seg);
+    write_target(c, t, &value, size);
+}
+
+void load_bytes_slow(Vcpu& c, u64 lin, void* out, unsigned size, u8 seg) {
+    const Target t = resolve(c, lin, size, Access::Read, Privilege::Current, seg);
+    read_target(c, t, out, size);
+}
+void store_bytes_slow(Vcpu& c, u64 lin, const void* in, unsigned size, u8 seg) {
+    const Target t = resolve(c, lin, size, Access::Write, Privilege::Current, seg);
+    write_target(c, t, in, size);
+}
+
+u64 load_system(Vcpu& c, u64 lin, unsigned size) {
+    return load_as(c, lin, size, Privilege::System);
+}
+void store_system(Vcpu& c, u64 lin, unsigned size, u64 value) {
+    store_as(c, lin, size, value, Privilege::System);
+}
+
+void probe_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege, u8 seg) {
+    if (privilege != Privilege::Current || access != Access::Execute) {
+        const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
+        const u64 tag = access == Access::Write ? e.tag_w : e.tag_r;
+        const bool alignment_checked =
+            privilege == Privilege::Current && c.tlb == c.tlb_sets[kTlbNone].data();
+        if (access != Access::Execute && ((lin + (size - 1)) & ~kPageMask) == tag && !alignment_checked)
+            return;
+    }
+    const u64 pending = c.pending_db;
+    resolve(c, lin, size, access, privilege, seg);
+    c.pending_db = pending;  // the access itself will count as the breakpoint's hit
+}
+void probe(Vcpu& c, u64 lin, unsigned size, Access access, u8 seg) {
+    probe_as(c, lin, size, access, Privilege::Current, seg);
+}
+
+u8* host_span(Vcpu& c, u64 lin, Access access, u8 seg, u64* available) {
+    const bool write = access == Access::Write;
+    *available = kPageSize - (lin & kPageMask);
+    const u64 tag = lin & ~kPageMask;
+    TlbEntry& e = tlb_entry(c, lin);
+    if (tag != (write ? e.tag_w : e.tag_r)) {
+        resolve(c, lin, 1, access, Privilege::Current, seg);
+        if (tag != (write ? e.tag_w : e.tag_r)) return nullptr;
+    }
+    return reinterpret_cast<u8*>(lin + static_cast<u64>(e.addend));
+}
+
+// --- read-modify-write
+
+void* rmw_begin_slow(Vcpu& c, u64 lin, unsigned size, u8 seg, bool locked) {
+    const Target t = resolve(c, lin, size, Access::Write, Privilege::Current, seg);
+    Vcpu::Rmw& rmw = c.rmw;
+    rmw.physical = t.physical;
+    rmw.size = size;
+    rmw.first_size = t.first_size;
+    rmw.exclusive = false;
+    if (t.first_size == size && is_ram(t.page[0])) {
+        c.rmw_slow = t.page[0].region->code_word(t.physical[0]).load(std::memory_order_relaxed) != 0;
+        rmw.notify_only = true;
+        return t.page[0].host + (t.physical[0] & kPageMask);
+    }
+    // Crosses a page, or is not RAM: by way of a buffer. What the bus or two pages cannot do in one go is
+    // made atomic by stopping the other CPUs, as hardware locks the bus.
+    if (locked) {
+        c.system->exclusive_begin(c);
+        rmw.exclusive = true;
+    }
+    rmw.notify_only = false;
+    c.rmw_slow = true;
+    read_target(c, t, rmw.buffer.data(), size);
+    return rmw.buffer.data();
+}
+
+void rmw_end_slow(Vcpu& c) {
+    Vcpu::Rmw& rmw = c.rmw;
+    c.rmw_slow = false;
+    if (rmw.notify_only) {
+        notice_write(c, rmw.physical[0], rmw.size);
+        return;
+    }
+    const unsigned second_size = rmw.size - rmw.first_size;
+    write_without_notice(c, rmw.physical[0], rmw.buffer.data(), rmw.first_size);
+    if (second_size > 0)
+        write_without_notice(c, rmw.physical[1], rmw.buffer.data() + rmw.first_size, second_size);
+    // code_written stops the other CPUs itself, which does not nest.
+    if (rmw.exclusive) c.system->exclusive_end(c);
+    rmw.exclusive = false;
+    notice_write(c, rmw.physical[0], rmw.first_size);
+    if (second_size > 0) notice_write(c, rmw.physical[1], second_size);
+}
+
+}  // namespace tessera::soft

@@ -1,0 +1,69 @@
+// Inside of the MMU: page walks, and accesses with rights other than those of the running code.
+// What the rest of the interpreter uses is in access.h and system.h.
+#pragma once
+
+#include "cpu/soft/access.h"
+#include "cpu/soft/vcpu.h"
+
+namespace tessera::soft {
+
+// CPUID 0x80000008 EAX[7:0]. Higher bits are reserved in page tables and CR3.
+inline constexpr unsigned kPhysicalAddressBits = 48;
+inline constexpr u64 kPhysicalMask = (u64{1} << kPhysicalAddressBits) - 1;
+inline constexpr unsigned kLinearAddressBits = 48;  // GAP: no 5-level paging
+
+[[nodiscard]] inline bool is_canonical(u64 address) {
+    return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address;
+}
+
+// Page-fault error code [SDM 3A 4.7].
+namespace pf {
+inline constexpr u32 kPresent = 1 << 0, kWrite = 1 << 1, kUser = 1 << 2, kReserved = 1 << 3, kFetch = 1 << 4;
+}
+
+// In whose name memory is accessed [SDM 3A 4.6.1].
+enum class Privilege : u8 {
+    Current,     // the running code: CPL 3 is user
+    Supervisor,  // as CPL 0-2 would: stacks of inner levels
+    System,  // implicit accesses to descriptor tables and the TSS: supervisor, and RFLAGS.AC does not lift
+             // SMAP
+};
+
+struct Translation {
+    u64 page = 0;           // physical, of the 4 KiB page
+    u8 shift = 12;          // of the page the tables describe: 12, 21, 22, 30
+    bool write_ok = false;  // a write with the same rights would pass and has nothing to set in the tables
+    bool global = false;
+};
+
+// Walks the page tables for one linear address (canonical; below 4 GiB outside long mode), sets accessed and
+// dirty bits. Raises #PF.
+Translation translate(Vcpu& c, u64 lin, Access access, Privilege privilege);
+// The same without any effect on the guest: for debuggers and task-switch checks. False where it would fault.
+[[nodiscard]] bool translate_quietly(Vcpu& c, u64 lin, u64* physical);
+
+// Loads the four PDPTE registers of PAE paging from `cr3`. False if a present one has reserved bits set
+// (nothing is changed then) [SDM 3A 4.4.1].
+[[nodiscard]] bool load_pdptes(Vcpu& c, u64 cr3);
+
+// Physical memory as a CPU sees it: RAM, ROM (writes go nowhere), its APIC page, or the MMIO bus. Inside one
+// page.
+void physical_read(Vcpu& c, u64 physical, void* out, unsigned size);
+void physical_write(Vcpu& c, u64 physical, const void* in, unsigned size);
+
+// Data accesses with given rights; any size up to 32 bytes, page crossing included.
+u64 load_as(Vcpu& c, u64 lin, unsigned size, Privilege privilege, u8 seg = x86::Ds);
+void store_as(Vcpu& c, u64 lin, unsigned size, u64 value, Privilege privilege, u8 seg = x86::Ds);
+void probe_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege, u8 seg = x86::Ds);
+
+// byte = (byte & and_mask) | or_mask in a descriptor table, as one locked access. Returns the byte before.
+u8 change_system_byte(Vcpu& c, u64 lin, u8 and_mask, u8 or_mask);
+
+// debug.cpp: data breakpoints.
+[[nodiscard]] bool data_breakpoint_in_page(const Vcpu& c, u64 lin);
+void note_data_access(Vcpu& c, u64 lin, unsigned size, Access access);
+[[nodiscard]] inline bool breakpoints_enabled(const Vcpu& c) {
+    return (c.dr7 & 0xff) != 0;
+}
+
+}  // namespace tessera::soft
