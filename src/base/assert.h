@@ -8,8 +8,8 @@ namespace tessera {
 }  // namespace tessera
 
 // `why` says why no guest, file or user can make `cond` false.
-#define TESSERA_ASSERT(cond, why)                                                        \
-    do {                                                                                 \
-        if (!(cond)) [[unlikely]]                                                        \
-            ::tessera::assertion_failed(#cond, why, __FILE__, __LINE__);                 \
+#define TESSERA_ASSERT(cond, why)                                        \
+    do {                                                                 \
+        if (!(cond)) [[unlikely]]                                        \
+            ::tessera::assertion_failed(#cond, why, __FILE__, __LINE__); \
     } while (false)

@@ -1,4 +1,5 @@
-// Time as chips and CPUs see it. Implemented by the VM (host clocks), by tests (a clock set by hand), by replay.
+// Time as chips and CPUs see it. Implemented by the VM (host clocks), by tests (a clock set by hand), by
+// replay.
 #pragma once
 
 #include "base/types.h"
@@ -64,9 +65,15 @@ public:
     virtual void cancel(Timer& timer) = 0;
 };
 
-inline Timer::~Timer() { queue_.cancel(*this); }
-inline void Timer::arm(u64 deadline_ns) { queue_.arm(*this, deadline_ns); }
-inline void Timer::cancel() { queue_.cancel(*this); }
+inline Timer::~Timer() {
+    queue_.cancel(*this);
+}
+inline void Timer::arm(u64 deadline_ns) {
+    queue_.arm(*this, deadline_ns);
+}
+inline void Timer::cancel() {
+    queue_.cancel(*this);
+}
 
 // A timer that calls a member function: MemberTimer<Pit, &Pit::on_deadline> timer_{queue, *this};
 template <typename T, void (T::*Method)()>

@@ -54,7 +54,7 @@ public:
     // The xAPIC page. `page` is the physical page the access goes to; false if it is not this APIC's page now
     // (disabled, x2APIC mode, moved), and the access belongs to the memory bus.
     [[nodiscard]] virtual bool owns_page(u64 page) const = 0;
-    virtual u32 read_register(u32 offset) = 0;               // aligned 32-bit registers only
+    virtual u32 read_register(u32 offset) = 0;  // aligned 32-bit registers only
     virtual void write_register(u32 offset, u32 value) = 0;
 
     // CPUID leaves 1 and 0xB report these.
@@ -63,7 +63,8 @@ public:
     // CPUID.1:EDX.APIC and CPUID.1:ECX.x2APIC follow IA32_APIC_BASE.
     [[nodiscard]] virtual bool globally_enabled() const = 0;
 
-    // The CPU's TSC is its source plus this, since IA32_TSC or IA32_TSC_ADJUST was written: moves the TSC deadline.
+    // The CPU's TSC is its source plus this, since IA32_TSC or IA32_TSC_ADJUST was written: moves the TSC
+    // deadline.
     virtual void set_tsc_offset(s64 offset) = 0;
 
     // INIT keeps the APIC ID and IA32_APIC_BASE [SDM 3A 11.4.7.3]; power-on reset does not.

@@ -1,6 +1,6 @@
-// Routes accesses by address to devices: the port space (64 KiB) and the MMIO space (2^64) are one class each.
-// The map is built before the first access and fixed from then on.
-// GAP: moving a range while CPUs run (PCI BARs) comes with PCI.
+// Routes accesses by address to devices: the port space (64 KiB) and the MMIO space (2^64) are one class
+// each. The map is built before the first access and fixed from then on. GAP: moving a range while CPUs run
+// (PCI BARs) comes with PCI.
 #pragma once
 
 #include <atomic>
@@ -22,8 +22,10 @@ public:
     BusObserver(const BusObserver&) = delete;
     BusObserver& operator=(const BusObserver&) = delete;
     virtual ~BusObserver() = default;
-    virtual void on_read(u64 address, std::span<const std::byte> data, IoStatus status, const char* device) = 0;
-    virtual void on_write(u64 address, std::span<const std::byte> data, IoStatus status, const char* device) = 0;
+    virtual void on_read(u64 address, std::span<const std::byte> data, IoStatus status,
+                         const char* device) = 0;
+    virtual void on_write(u64 address, std::span<const std::byte> data, IoStatus status,
+                          const char* device) = 0;
 };
 
 class IoBus {
@@ -33,8 +35,8 @@ public:
     void set_observer(BusObserver* observer) { observer_ = observer; }
 
     // Any width from 1 to 8 bytes (and more for vector accesses, which are split into pieces of at most 8).
-    // An access that no device claims, or that runs over the end of a range, reads as all ones and writes nowhere.
-    // Thread-safe once the map is built.
+    // An access that no device claims, or that runs over the end of a range, reads as all ones and writes
+    // nowhere. Thread-safe once the map is built.
     void read(u64 address, std::span<std::byte> out);
     void write(u64 address, std::span<const std::byte> in);
 

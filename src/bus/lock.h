@@ -1,4 +1,5 @@
-// The lock a bus takes around a device access. The VM supplies mutexes; tests and single-threaded users NullLock.
+// The lock a bus takes around a device access. The VM supplies mutexes; tests and single-threaded users
+// NullLock.
 #pragma once
 
 namespace tessera {

@@ -36,8 +36,9 @@ public:
 
     // Executes until something that is not the CPU's own business happens.
     virtual Exit run() = 0;
-    // Executes exactly `count` instructions (fewer if an exit comes first; a REP iteration counts as one part of
-    // its instruction, not as one). For tests, debuggers and oracles. Debug is returned when the count is reached.
+    // Executes exactly `count` instructions (fewer if an exit comes first; a REP iteration counts as one part
+    // of its instruction, not as one). For tests, debuggers and oracles. Debug is returned when the count is
+    // reached.
     virtual Exit step(u64 count) = 0;
     // Makes run() return Kicked soon, also when it is called later. Thread-safe.
     virtual void kick() = 0;
@@ -59,7 +60,8 @@ public:
     CpuTracer& operator=(const CpuTracer&) = delete;
     virtual ~CpuTracer() = default;
     // Before an instruction executes. `bits` is 16, 32 or 64.
-    virtual void on_instruction(unsigned cpu, const x86::State& state, std::span<const u8> bytes, unsigned bits) = 0;
+    virtual void on_instruction(unsigned cpu, const x86::State& state, std::span<const u8> bytes,
+                                unsigned bits) = 0;
     enum class Cause : u8 { Exception, Interrupt, Nmi, Software };
     virtual void on_interrupt(unsigned cpu, Cause cause, u8 vector, u32 error, u64 cs, u64 rip) = 0;
     virtual void on_msr(unsigned cpu, bool write, u32 index, u64 value, bool fault) = 0;

@@ -1,9 +1,8 @@
 #include "memory/memory_map.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
+#include <fmt/format.h>
 
 namespace tessera {
 
@@ -13,11 +12,12 @@ Status MemoryMap::add(std::string name, RegionKind kind, u64 base, std::span<std
         return fail(Errc::InvalidArgument, fmt::format("memory {}: bad range {:#x}+{:#x}", name, base, size));
     for (const auto& r : regions_)
         if (base <= r->base + (r->size - 1) && r->base <= base + (size - 1))
-            return fail(Errc::InvalidArgument, fmt::format("memory {} at {:#x}+{:#x} overlaps {} at {:#x}+{:#x}", name,
-                                                           base, size, r->name, r->base, r->size));
+            return fail(Errc::InvalidArgument,
+                        fmt::format("memory {} at {:#x}+{:#x} overlaps {} at {:#x}+{:#x}", name, base, size,
+                                    r->name, r->base, r->size));
     auto code = kind == RegionKind::Ram ? std::make_unique<std::atomic<u64>[]>(size / kPageSize) : nullptr;
-    regions_.push_back(
-        std::make_unique<MemoryRegion>(MemoryRegion{std::move(name), kind, base, size, host.data(), std::move(code)}));
+    regions_.push_back(std::make_unique<MemoryRegion>(
+        MemoryRegion{std::move(name), kind, base, size, host.data(), std::move(code)}));
     std::ranges::sort(regions_, std::ranges::greater{}, [](const auto& r) { return r->size; });
     ++generation_;
     return {};
@@ -54,8 +54,12 @@ bool MemoryMap::store(u64 address, std::span<const std::byte> in, bool rom_too) 
     return true;
 }
 
-bool MemoryMap::write(u64 address, std::span<const std::byte> in) { return store(address, in, false); }
+bool MemoryMap::write(u64 address, std::span<const std::byte> in) {
+    return store(address, in, false);
+}
 
-bool MemoryMap::load(u64 address, std::span<const std::byte> in) { return store(address, in, true); }
+bool MemoryMap::load(u64 address, std::span<const std::byte> in) {
+    return store(address, in, true);
+}
 
 }  // namespace tessera

@@ -21,15 +21,17 @@ enum class RegionKind : u8 { Ram, Rom };
 struct MemoryRegion {
     std::string name;
     RegionKind kind;
-    u64 base;       // guest physical, page aligned
-    u64 size;       // bytes, page multiple, > 0
+    u64 base;  // guest physical, page aligned
+    u64 size;  // bytes, page multiple, > 0
     std::byte* host;
     // One word per page of RAM: bit n says that some CPU has decoded bytes n*64 .. n*64+63.
     std::unique_ptr<std::atomic<u64>[]> code;
 
     [[nodiscard]] bool contains(u64 address) const { return address - base < size; }
     [[nodiscard]] std::byte* at(u64 address) const { return host + (address - base); }
-    [[nodiscard]] std::atomic<u64>& code_word(u64 address) const { return code[(address - base) / kPageSize]; }
+    [[nodiscard]] std::atomic<u64>& code_word(u64 address) const {
+        return code[(address - base) / kPageSize];
+    }
 };
 
 // Told when someone other than a CPU writes RAM that may hold decoded code (device DMA, loaders, debugger).
@@ -56,8 +58,8 @@ public:
     }
     [[nodiscard]] std::span<const std::unique_ptr<MemoryRegion>> regions() const { return regions_; }
 
-    // Checked copies for devices, loaders and debuggers: all or nothing, false if any byte is not RAM (or, for
-    // reads, ROM). Ranges may span adjacent regions. Never use these on a CPU's own path.
+    // Checked copies for devices, loaders and debuggers: all or nothing, false if any byte is not RAM (or,
+    // for reads, ROM). Ranges may span adjacent regions. Never use these on a CPU's own path.
     [[nodiscard]] bool read(u64 address, std::span<std::byte> out) const;
     [[nodiscard]] bool write(u64 address, std::span<const std::byte> in);
     // Like write, into ROM too: for loaders.

@@ -41,7 +41,6 @@ public:
     }
     void set_state(const x86::State& state) override {
         import_state(c_, state);
-        blocks_.drop_all();
     }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
 

@@ -34,22 +34,23 @@ enum class OperandKind : u8 {
 struct Operand {
     OperandKind kind = OperandKind::None;
     u8 reg = 0;
-    u16 size = 0;  // bytes accessed; 0 for memory operands that are only addresses (LEA, INVLPG, CLFLUSH, prefetch)
+    u16 size =
+        0;  // bytes accessed; 0 for memory operands that are only addresses (LEA, INVLPG, CLFLUSH, prefetch)
 };
 
 enum class InsnFlag : u16 {
-    Lock = 1 << 0,             // F0 given, and legal
-    Rep = 1 << 1,              // F3 given and not part of the opcode
-    Repne = 1 << 2,            // F2 given and not part of the opcode
+    Lock = 1 << 0,               // F0 given, and legal
+    Rep = 1 << 1,                // F3 given and not part of the opcode
+    Repne = 1 << 2,              // F2 given and not part of the opcode
     OperandSizePrefix = 1 << 3,  // 66 given
     AddressSizePrefix = 1 << 4,
     SegmentOverride = 1 << 5,
-    RexW = 1 << 6,             // REX.W or VEX.W
-    Vex = 1 << 7,              // VEX encoded: upper halves are zeroed, no alignment faults
-    VexL = 1 << 8,             // 256-bit
+    RexW = 1 << 6,  // REX.W or VEX.W
+    Vex = 1 << 7,   // VEX encoded: upper halves are zeroed, no alignment faults
+    VexL = 1 << 8,  // 256-bit
     HasModrm = 1 << 9,
-    Vsib = 1 << 10,            // index is a vector register of `vsib_size` bytes
-    Rex = 1 << 11,             // a REX prefix is in effect
+    Vsib = 1 << 10,  // index is a vector register of `vsib_size` bytes
+    Rex = 1 << 11,   // a REX prefix is in effect
 };
 
 inline constexpr u8 kNoRegister = 0xff;
@@ -77,19 +78,20 @@ struct Insn {
 
     Flags<InsnFlag> flags;
 
-    // Status flags by eflags:: bits, from the table. Conservative: counts as read if it may be read (shifts by CL).
+    // Status flags by eflags:: bits, from the table. Conservative: counts as read if it may be read (shifts
+    // by CL).
     u16 flags_read = 0;
-    u16 flags_written = 0;    // defined results
+    u16 flags_written = 0;  // defined results
     u16 flags_undefined = 0;
 
     // Raw encoding, for the translator's re-encoder.
-    u8 map = 0;               // 0 one-byte, 1 0F, 2 0F38, 3 0F3A
+    u8 map = 0;  // 0 one-byte, 1 0F, 2 0F38, 3 0F3A
     u8 opcode = 0;
     u8 modrm = 0;
     u8 rex = 0;               // effective REX bits (from REX or VEX), 0x4X or 0
     u8 mandatory_prefix = 0;  // 0, 0x66, 0xf2, 0xf3
     u8 vex_vvvv = 0;
-    u8 opcode_offset = 0;     // of the opcode byte in the instruction
+    u8 opcode_offset = 0;  // of the opcode byte in the instruction
     u8 displacement_offset = 0, displacement_size = 0;
     u8 immediate_offset = 0, immediate_size = 0;
     u8 vsib_size = 0;
@@ -107,8 +109,9 @@ enum class DecodeStatus : u8 {
     NeedMore,  // the bytes given end inside the instruction
 };
 
-// Decodes the instruction at the start of `bytes` (up to 15 are looked at). On Invalid, `out.length` is the number
-// of bytes looked at. Which instructions exist: x86-64-v3 plus AES, PCLMULQDQ, SHA, RDRAND, ADX, XSAVE family, FSGSBASE,
+// Decodes the instruction at the start of `bytes` (up to 15 are looked at). On Invalid, `out.length` is the
+// number of bytes looked at. Which instructions exist: x86-64-v3 plus AES, PCLMULQDQ, SHA, RDRAND, ADX, XSAVE
+// family, FSGSBASE,
 // ... as `docs/cpu.md` lists; no AVX-512, 3DNow!, XOP, TSX, VMX or SVM: those are Invalid.
 DecodeStatus decode(std::span<const u8> bytes, CodeSize size, Insn& out);
 

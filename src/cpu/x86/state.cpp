@@ -12,7 +12,8 @@ constexpr u32 kFamilyModelStepping = 0x000a0f11;  // EDX after reset: CPUID.1:EA
 
 State reset_state() {
     State s;
-    for (auto& segment : s.seg) segment = {.selector = 0, .base = 0, .limit = 0xffff, .rights = kResetDataRights};
+    for (auto& segment : s.seg)
+        segment = {.selector = 0, .base = 0, .limit = 0xffff, .rights = kResetDataRights};
     s.seg[Cs] = {.selector = 0xf000, .base = 0xffff'0000, .limit = 0xffff, .rights = kResetCodeRights};
     s.ldtr = {.selector = 0, .base = 0, .limit = 0xffff, .rights = rights::kPresent | 2};
     s.tr = {.selector = 0, .base = 0, .limit = 0xffff, .rights = rights::kPresent | 11};

@@ -13,22 +13,23 @@ enum Seg : u8 { Es, Cs, Ss, Ds, Fs, Gs };
 
 // [SDM 1 3.4.3]
 namespace eflags {
-inline constexpr u64 kCf = 1 << 0, kOne = 1 << 1, kPf = 1 << 2, kAf = 1 << 4, kZf = 1 << 6, kSf = 1 << 7, kTf = 1 << 8,
-                     kIf = 1 << 9, kDf = 1 << 10, kOf = 1 << 11, kIopl = 3 << 12, kNt = 1 << 14, kRf = 1 << 16,
-                     kVm = 1 << 17, kAc = 1 << 18, kVif = 1 << 19, kVip = 1 << 20, kId = 1 << 21;
+inline constexpr u64 kCf = 1 << 0, kOne = 1 << 1, kPf = 1 << 2, kAf = 1 << 4, kZf = 1 << 6, kSf = 1 << 7,
+                     kTf = 1 << 8, kIf = 1 << 9, kDf = 1 << 10, kOf = 1 << 11, kIopl = 3 << 12, kNt = 1 << 14,
+                     kRf = 1 << 16, kVm = 1 << 17, kAc = 1 << 18, kVif = 1 << 19, kVip = 1 << 20,
+                     kId = 1 << 21;
 inline constexpr u64 kStatus = kCf | kPf | kAf | kZf | kSf | kOf;
 }  // namespace eflags
 
 // [SDM 3A 2.5]
 namespace cr0 {
-inline constexpr u64 kPe = 1 << 0, kMp = 1 << 1, kEm = 1 << 2, kTs = 1 << 3, kEt = 1 << 4, kNe = 1 << 5, kWp = 1 << 16,
-                     kAm = 1 << 18, kNw = 1 << 29, kCd = 1 << 30, kPg = 1u << 31;
+inline constexpr u64 kPe = 1 << 0, kMp = 1 << 1, kEm = 1 << 2, kTs = 1 << 3, kEt = 1 << 4, kNe = 1 << 5,
+                     kWp = 1 << 16, kAm = 1 << 18, kNw = 1 << 29, kCd = 1 << 30, kPg = 1u << 31;
 }
 namespace cr4 {
 inline constexpr u64 kVme = 1 << 0, kPvi = 1 << 1, kTsd = 1 << 2, kDe = 1 << 3, kPse = 1 << 4, kPae = 1 << 5,
                      kMce = 1 << 6, kPge = 1 << 7, kPce = 1 << 8, kOsfxsr = 1 << 9, kOsxmmexcpt = 1 << 10,
-                     kUmip = 1 << 11, kLa57 = 1 << 12, kFsgsbase = 1 << 16, kPcide = 1 << 17, kOsxsave = 1 << 18,
-                     kSmep = 1 << 20, kSmap = 1 << 21;
+                     kUmip = 1 << 11, kLa57 = 1 << 12, kFsgsbase = 1 << 16, kPcide = 1 << 17,
+                     kOsxsave = 1 << 18, kSmep = 1 << 20, kSmap = 1 << 21;
 }
 // [SDM 3A 2.2.1], [APM 2 3.1.7]
 namespace efer {
@@ -37,8 +38,24 @@ inline constexpr u64 kSce = 1 << 0, kLme = 1 << 8, kLma = 1 << 10, kNxe = 1 << 1
 
 // Exceptions [SDM 3A 6.3.1].
 enum Vector : u8 {
-    kDe = 0, kDb = 1, kNmi = 2, kBp = 3, kOf = 4, kBr = 5, kUd = 6, kNm = 7, kDf = 8, kTs = 10, kNp = 11, kSs = 12,
-    kGp = 13, kPf = 14, kMf = 16, kAc = 17, kMc = 18, kXm = 19,
+    kDe = 0,
+    kDb = 1,
+    kNmi = 2,
+    kBp = 3,
+    kOf = 4,
+    kBr = 5,
+    kUd = 6,
+    kNm = 7,
+    kDf = 8,
+    kTs = 10,
+    kNp = 11,
+    kSs = 12,
+    kGp = 13,
+    kPf = 14,
+    kMf = 16,
+    kAc = 17,
+    kMc = 18,
+    kXm = 19,
 };
 
 // The descriptor cache of a segment register.
@@ -46,16 +63,17 @@ struct Segment {
     u16 selector = 0;
     u64 base = 0;
     u32 limit = 0;  // in bytes, granularity already applied
-    // Access rights as a descriptor's second dword >> 8 holds them: type 0-3, S 4, DPL 5-6, P 7, AVL 12, L 13,
-    // D/B 14, G 15; bit 16 set: unusable (null selector). The layout is VMX's [SDM 3C 25.4.1].
+    // Access rights as a descriptor's second dword >> 8 holds them: type 0-3, S 4, DPL 5-6, P 7, AVL 12, L
+    // 13, D/B 14, G 15; bit 16 set: unusable (null selector). The layout is VMX's [SDM 3C 25.4.1].
     u32 rights = 0;
 
     friend bool operator==(const Segment&, const Segment&) = default;
 };
 namespace rights {
-inline constexpr u32 kTypeMask = 0xf, kAccessed = 1 << 0, kWritable = 1 << 1, kReadable = 1 << 1, kExpandDown = 1 << 2,
-                     kConforming = 1 << 2, kCode = 1 << 3, kS = 1 << 4, kDplShift = 5, kDpl = 3 << 5, kPresent = 1 << 7,
-                     kAvl = 1 << 12, kLong = 1 << 13, kDb = 1 << 14, kGranularity = 1 << 15, kUnusable = 1 << 16;
+inline constexpr u32 kTypeMask = 0xf, kAccessed = 1 << 0, kWritable = 1 << 1, kReadable = 1 << 1,
+                     kExpandDown = 1 << 2, kConforming = 1 << 2, kCode = 1 << 3, kS = 1 << 4, kDplShift = 5,
+                     kDpl = 3 << 5, kPresent = 1 << 7, kAvl = 1 << 12, kLong = 1 << 13, kDb = 1 << 14,
+                     kGranularity = 1 << 15, kUnusable = 1 << 16;
 }
 
 struct DescriptorTable {
@@ -68,9 +86,9 @@ struct DescriptorTable {
 struct Fpu {
     u16 control = 0x0040;  // power-on; FNINIT makes it 0x037f
     u16 status = 0;
-    u16 tag = 0x5555;      // full 16-bit tag word; power-on value [SDM 3A 9.1.1]
-    u16 opcode = 0;        // 11 bits
-    u64 ip = 0;            // offset of the last non-control instruction
+    u16 tag = 0x5555;  // full 16-bit tag word; power-on value [SDM 3A 9.1.1]
+    u16 opcode = 0;    // 11 bits
+    u64 ip = 0;        // offset of the last non-control instruction
     u64 dp = 0;
     u16 cs = 0;
     u16 ds = 0;
@@ -89,9 +107,9 @@ struct Msrs {
     u64 misc_enable = 1;  // fast strings
     u64 spec_ctrl = 0;
     u64 mtrr_def_type = 0;
-    std::array<u64, 11> mtrr_fixed{};                    // 0x250, 0x258, 0x259, 0x268-0x26f
-    std::array<u64, 16> mtrr_variable{};                 // base0, mask0, base1, ...
-    s64 tsc_offset = 0;                                  // guest TSC = source + offset (IA32_TSC, IA32_TSC_ADJUST)
+    std::array<u64, 11> mtrr_fixed{};     // 0x250, 0x258, 0x259, 0x268-0x26f
+    std::array<u64, 16> mtrr_variable{};  // base0, mask0, base1, ...
+    s64 tsc_offset = 0;                   // guest TSC = source + offset (IA32_TSC, IA32_TSC_ADJUST)
     u64 tsc_adjust = 0;
     u64 xss = 0;
     u64 mcg_status = 0;
@@ -125,7 +143,8 @@ struct State {
     bool shadow_is_mov_ss = false;  // then #DB is held back as well
     bool nmi_blocked = false;       // until IRET
     bool nmi_pending = false;
-    // An exception or interrupt whose delivery was begun and must be repeated: none when vector_valid is false.
+    // An exception or interrupt whose delivery was begun and must be repeated: none when vector_valid is
+    // false.
     bool event_valid = false;
     u8 event_vector = 0;
     bool event_has_error = false;

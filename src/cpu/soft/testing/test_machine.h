@@ -23,9 +23,9 @@ public:
 
     explicit TestMachine(unsigned cpus = 1, CpuModel model = CpuModel::Max)
         : ram_(static_cast<std::byte*>(std::aligned_alloc(kPageSize, kRam))),
-          engine_((std::memset(ram_, 0, kRam), prepare(),
-                   CpuWorld{memory, ports, mmio, tsc, tracer, nullptr}),
-                  SoftCpuConfig{.model = model, .cpus = cpus}) {}
+          engine_(
+              (std::memset(ram_, 0, kRam), prepare(), CpuWorld{memory, ports, mmio, tsc, tracer, nullptr}),
+              SoftCpuConfig{.model = model, .cpus = cpus}) {}
     ~TestMachine() { std::free(ram_); }
     TestMachine(const TestMachine&) = delete;
     TestMachine& operator=(const TestMachine&) = delete;
