@@ -51,7 +51,7 @@ public:
     virtual MsrResult read_msr(u32 index, u64& value) = 0;
     virtual MsrResult write_msr(u32 index, u64 value) = 0;
 
-    // The xAPIC page. `page` is the physical page the access goes to; false if it is not this APIC's page now
+    // The xAPIC page. `page` is the physical address of the page the access goes to; false if it is not this APIC's page now
     // (disabled, x2APIC mode, moved), and the access belongs to the memory bus.
     [[nodiscard]] virtual bool owns_page(u64 page) const = 0;
     virtual u32 read_register(u32 offset) = 0;  // aligned 32-bit registers only
