@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "boot/acpi/acpi_tables.h"
 #include "boot/bytes.h"
 #include "boot/bzimage/setup_header.h"
 #include "boot/cpu_start.h"
@@ -15,7 +16,7 @@ namespace tessera::boot {
 namespace {
 
 constexpr u64 kSmallestRam = 2 * kMiB;
-constexpr std::size_t kMaxCpus = 1024;
+constexpr std::size_t kMaxCpus = 1024;  // what the tables' space is made for
 constexpr std::size_t kMaxRandomSeed = 256;
 
 void store(MemoryMap& memory, u64 address, std::span<const std::byte> bytes) {
@@ -111,6 +112,14 @@ u64 write_setup_data(MemoryMap& memory, std::span<const std::byte> random_seed) 
     return low_memory::kSetupData;
 }
 
+// Gives the RSDP's address.
+Result<u64> write_firmware_tables(MemoryMap& memory, const BoardDescription& board) {
+    const auto acpi = make_acpi_tables(board, kTablesBase, low_memory::kAcpiTablesEnd);
+    if (!acpi) return std::unexpected(acpi.error());
+    store(memory, kTablesBase, acpi->bytes);
+    return acpi->rsdp;
+}
+
 x86::State enter(MemoryMap& memory, const LoadedKernel& kernel, const KernelParameters& parameters,
                  const std::vector<E820Entry>& map) {
     if (kernel.entry == KernelEntry::Pvh) {
@@ -149,6 +158,9 @@ Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory) {
     if (kernel->boot_protocol >= 0x0209)
         parameters.setup_data_address = write_setup_data(memory, request.random_seed);
     write_bios_data(memory, request.board);
+    const auto rsdp = write_firmware_tables(memory, request.board);
+    if (!rsdp) return std::unexpected(rsdp.error());
+    parameters.rsdp_address = *rsdp;
 
     StartState start{
         .bootstrap = enter(memory, *kernel, parameters, map),

@@ -1,4 +1,5 @@
-// Where the loader puts what it hands to a kernel, below 640 KiB: nothing here survives the kernel's start.
+// Where the loader puts what it hands to a kernel, below 1 MiB. Of the part below 640 KiB only the BIOS data
+// areas survive the kernel's start.
 #pragma once
 
 #include "base/types.h"
@@ -18,5 +19,8 @@ inline constexpr u64 kSetupDataEnd = 0x9'0000;
 inline constexpr u64 kBootParams = 0x9'0000;
 inline constexpr u64 kCommandLine = 0x9'1000;
 inline constexpr u64 kCommandLineEnd = kEbdaBase;
+
+// ACPI from kTablesBase; MP table and SMBIOS in the segment that is searched for their entry points.
+inline constexpr u64 kAcpiTablesEnd = 0xf'0000;
 
 }  // namespace tessera::boot::low_memory
