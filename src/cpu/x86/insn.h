@@ -25,9 +25,10 @@ enum class OperandKind : u8 {
     Vector,      // XMM/YMM 0-15; size 16 or 32, or the bytes used (4, 8) for scalars
     St,          // ST(0)-ST(7)
     Memory,      // described by Insn::base, index, scale, displacement, segment
-    Immediate,   // Insn::immediate, sign- or zero-extended to the operand size as the instruction says
+    Immediate,   // Insn::immediate, sign- or zero-extended to this operand's size as the instruction says;
+                 // higher bits are 0
     Immediate2,  // Insn::immediate2 (ENTER's nesting level)
-    Relative,    // Insn::immediate is the signed distance from the next instruction
+    Relative,    // Insn::immediate is the signed distance from the next instruction, as a 64-bit number
     FarPointer,  // Insn::immediate2 : Insn::immediate
 };
 
@@ -56,6 +57,12 @@ enum class InsnFlag : u16 {
 inline constexpr u8 kNoRegister = 0xff;
 inline constexpr u8 kRipBase = 16;  // value of Insn::base for RIP-relative addresses
 
+// Operands are the explicit ones in Intel's order, destination first. Not listed: rAX, rDX, rSP, rSI, rDI,
+// flags, ... where they are implied (MUL, PUSH, CMPXCHG, XSAVE, MASKMOVQ, ...); listed though fixed: CL and 1
+// of shifts, AL/AX/EAX/RAX and DX of IN, OUT, XCHG and the short ALU forms, XMM0 of BLENDV and SHA256RNDS2,
+// ST(0) of x87 instructions with two registers, the segment register of PushSeg, PopSeg. An x87 instruction
+// with a memory operand lists that alone. REPNE on MOVS, STOS, LODS, INS, OUTS acts as REP; F2 and F3 that
+// mean nothing to an instruction are kept as flags Repne and Rep. Gathers: destination, memory, mask.
 struct Insn {
     Mnemonic mnemonic = Mnemonic::Invalid;
     InsnClass insn_class = InsnClass::Integer;
@@ -63,16 +70,18 @@ struct Insn {
     CodeSize code_size = CodeSize::Bits64;
     u8 operand_size = 0;  // effective operand size in bytes: 1 for byte forms, else 2, 4, 8
     u8 address_size = 0;  // 2, 4, 8
-    u8 condition = 0;     // low four opcode bits of Jcc, SETcc, CMOVcc
+    u8 condition = 0;  // low four opcode bits of Jcc, SETcc, CMOVcc; FCMOVcc: 0-7 for B E BE U NB NE NBE NU
     u8 operand_count = 0;
     std::array<Operand, 4> operand{};
 
-    // The memory operand, if there is one. For string instructions: segment of the DS:rSI side.
+    // The memory operand, if there is one. `segment` also serves implied ones: the DS:rSI side of string
+    // instructions, XLAT, MASKMOVQ, MONITOR, CLZERO.
     u8 base = kNoRegister;   // 0-15, kRipBase, or kNoRegister
     u8 index = kNoRegister;  // 0-15 or kNoRegister
     u8 scale = 0;            // log2
-    u8 segment = Ds;         // effective, defaults and overrides resolved (64-bit mode: only FS, GS matter)
-    s64 displacement = 0;    // full 64 bits for MOV moffs
+    u8 segment =
+        Ds;  // effective, defaults and overrides resolved (64-bit mode: only FS, GS have bases, SS tells #SS)
+    s64 displacement = 0;  // sign-extended; of MOV moffs zero-extended from the address size
     u64 immediate = 0;
     u16 immediate2 = 0;
 
@@ -93,7 +102,7 @@ struct Insn {
     u8 vex_vvvv = 0;
     u8 opcode_offset = 0;  // of the opcode byte in the instruction
     u8 displacement_offset = 0, displacement_size = 0;
-    u8 immediate_offset = 0, immediate_size = 0;
+    u8 immediate_offset = 0, immediate_size = 0;  // of all immediates together
     u8 vsib_size = 0;
 
     [[nodiscard]] bool has(InsnFlag f) const { return flags.has(f); }
