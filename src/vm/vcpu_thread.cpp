@@ -1,0 +1,104 @@
+#include "vm/vcpu_thread.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace tessera {
+
+void VcpuThread::start() {
+    TESSERA_ASSERT(cpu_ != nullptr, "the VM attaches every CPU before it starts the threads");
+    thread_ = std::thread([this] {
+        (void)pthread_setname_np(pthread_self(), fmt::format("cpu{}", index_).c_str());
+        loop();
+    });
+}
+
+void VcpuThread::command(Command next) {
+    {
+        const std::scoped_lock guard(mutex_);
+        if (command_.load(std::memory_order_relaxed) == Command::End) return;
+        command_.store(next, std::memory_order_release);
+        if (next == Command::Run) parked_ = false;
+    }
+    changed_.notify_all();
+    if (next != Command::Run && cpu_ != nullptr) {
+        cpu_->kick();
+        wake();
+    }
+}
+
+void VcpuThread::park() {
+    command(Command::Park);
+}
+
+void VcpuThread::unpark() {
+    command(Command::Run);
+}
+
+void VcpuThread::wait_parked() {
+    if (!thread_.joinable()) return;
+    std::unique_lock guard(mutex_);
+    changed_.wait(guard, [&] { return parked_; });
+}
+
+void VcpuThread::end() {
+    command(Command::End);
+    if (thread_.joinable()) thread_.join();
+}
+
+void VcpuThread::wake() {
+    if (cpu_ == nullptr) return;  // a board that is being built
+    cpu_->waker().wake();
+    if (rest_.exchange(kWoken) == kAsleep) rest_.notify_one();
+}
+
+// Sleeps until the next wake(); not at all if there was one since the CPU was last entered.
+void VcpuThread::rest() {
+    int awake = kAwake;
+    if (rest_.compare_exchange_strong(awake, kAsleep)) rest_.wait(kAsleep);
+}
+
+void VcpuThread::wait_for_command() {
+    std::unique_lock guard(mutex_);
+    changed_.wait(guard, [&] { return command_.load(std::memory_order_relaxed) != Command::Run; });
+}
+
+// Parks if that is the command. False: the thread is to end.
+bool VcpuThread::obey() {
+    if (command_.load(std::memory_order_acquire) == Command::Run) return true;
+    std::unique_lock guard(mutex_);
+    while (command_.load(std::memory_order_relaxed) == Command::Park) {
+        // Said anew after every wake-up: unpark() and park() may both have come while this thread slept.
+        const bool news = !std::exchange(parked_, true);
+        if (news) changed_.notify_all();
+        changed_.wait(guard);
+    }
+    return command_.load(std::memory_order_relaxed) == Command::Run;
+}
+
+void VcpuThread::run_once() {
+    rest_.store(kAwake);
+    switch (cpu_->run().reason) {
+        case ExitReason::Kicked:
+        case ExitReason::Debug: break;
+        case ExitReason::Halted:
+        case ExitReason::WaitForSipi: rest(); break;
+        case ExitReason::Shutdown:
+            listener_.on_shutdown(index_);
+            wait_for_command();
+            break;
+        case ExitReason::Failed:
+            listener_.on_failed(index_, cpu_->failure());
+            wait_for_command();
+            break;
+    }
+}
+
+void VcpuThread::loop() {
+    while (obey()) run_once();
+}
+
+}  // namespace tessera
