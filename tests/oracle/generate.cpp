@@ -1,0 +1,364 @@
+#include "tests/oracle/generate.h"
+
+#include <cstring>
+
+namespace tessera::oracle {
+
+namespace {
+
+using x86::Insn;
+using x86::InsnClass;
+using x86::InsnFlag;
+using x86::Mnemonic;
+using x86::OperandKind;
+
+constexpr u64 kMiddle = kDataBase + kDataSize / 2;
+
+// What cannot run or be compared here. System instructions have tests of their own.
+bool allowed(const Insn& in) {
+    switch (in.insn_class) {
+        case InsnClass::System:
+        case InsnClass::XState: return false;
+        case InsnClass::Branch: return in.is(0, OperandKind::Relative);
+        case InsnClass::String: return in.mnemonic != Mnemonic::Ins && in.mnemonic != Mnemonic::Outs;
+        default: break;
+    }
+    switch (in.mnemonic) {
+        case Mnemonic::Popf:                  // TF and AC would leave the comparison
+        case Mnemonic::Fnstenv:               // their instruction and data pointers are the
+        case Mnemonic::Fnsave: return false;  // host's own (unit tests cover them)
+        default: break;
+    }
+    // FS holds the host's thread pointer.
+    return in.segment != x86::Fs || !in.has(InsnFlag::SegmentOverride);
+}
+
+bool has_memory(const Insn& in) {
+    for (unsigned i = 0; i < in.operand_count; ++i)
+        if (in.is(i, OperandKind::Memory)) return true;
+    return false;
+}
+
+class Generator {
+public:
+    explicit Generator(u64 seed) : random_(seed) {}
+
+    Case make(unsigned length) {
+        registers();
+        out_.data_seed = random_.next();
+        for (unsigned i = 0; i < length; ++i) instruction(length == 1);
+        finish();
+        return std::move(out_);
+    }
+
+private:
+    // --- the starting state
+
+    void registers() {
+        for (auto& r : out_.in.gpr) r = random_.value();
+        out_.in.gpr[x86::Rsp] = stack_pointer();
+        out_.in.rip = kCodeBase;
+        out_.in.rflags = 0x202 | (random_.next() & 0x8d5) | (random_.chance(10) ? 0x400 : 0);
+        XsaveImage& fp = out_.in.fp;
+        u8* legacy = fp.legacy.data();
+        const u16 control = static_cast<u16>(0x40 | (random_.next() & 0xf00) |
+                                             (random_.chance(95) ? 0x3f : random_.below(64)));
+        const u16 status = static_cast<u16>(random_.chance(60) ? 0 : random_.next() & 0x7f00 & ~0x80);
+        std::memcpy(legacy, &control, 2);
+        std::memcpy(legacy + 2, &status, 2);
+        legacy[4] = random_.chance(60) ? 0xff : static_cast<u8>(random_.next());
+        const u32 mxcsr = static_cast<u32>((random_.chance(95) ? 0x1f80 : random_.next() & 0x1f80) |
+                                           (random_.chance(60) ? 0 : random_.next() & 0xe07f));
+        std::memcpy(legacy + 24, &mxcsr, 4);
+        legacy[28] = 0xff;
+        legacy[29] = 0xff;
+        for (unsigned i = 0; i < 8; ++i) x87_value(legacy + 32 + i * 16);
+        for (unsigned i = 0; i < 16; ++i) {
+            vector_value(legacy + 160 + i * 16, 16);
+            vector_value(reinterpret_cast<u8*>(&fp.ymm_high[i]), 16);
+        }
+        fp.header[0] = 7;
+    }
+
+    void x87_value(u8* to) {
+        const u64 mantissa = random_.chance(70) ? random_.value() | (u64{1} << 63) : random_.value();
+        u16 exponent = static_cast<u16>(random_.next());
+        if (random_.chance(60))
+            exponent = static_cast<u16>((exponent & 0x8000) | (0x3fff - 40 + random_.below(80)));
+        if (random_.chance(10))
+            exponent = static_cast<u16>((exponent & 0x8000) | (random_.chance(50) ? 0x7fff : 0));
+        std::memcpy(to, &mantissa, 8);
+        std::memcpy(to + 8, &exponent, 2);
+    }
+
+    // Lanes that mean something: integers, floats, doubles, with the special ones among them.
+    void vector_value(u8* to, std::size_t size) {
+        static constexpr std::array<u32, 10> kFloats{0x3f800000, 0xbf800000, 0x7f800000, 0x7fc00000,
+                                                     0x7f800001, 0x00000001, 0x00800000, 0x80000000,
+                                                     0x7f7fffff, 0x4f000000};
+        static constexpr std::array<u64, 10> kDoubles{
+            0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0x7ff8000000000000,
+            0x7ff0000000000001, 0x0000000000000001, 0x0010000000000000, 0x8000000000000000,
+            0x7fefffffffffffff, 0x43e0000000000000};
+        const u64 kind = random_.below(4);
+        for (std::size_t at = 0; at < size; at += 8) {
+            u64 lane = random_.value();
+            if (kind == 1) {
+                const auto one = [&]() -> u64 {
+                    if (random_.chance(30)) return kFloats[random_.below(kFloats.size())];
+                    return (random_.next() & 0x80ff'ffff) | ((u64{100} + random_.below(60)) << 23);
+                };
+                lane = one() | (one() << 32);
+            } else if (kind == 2) {
+                lane = random_.chance(30) ? kDoubles[random_.below(kDoubles.size())]
+                                          : (random_.next() & 0x800f'ffff'ffff'ffff) |
+                                                ((u64{980} + random_.below(90)) << 52);
+            }
+            std::memcpy(to + at, &lane, 8);
+        }
+    }
+
+    u64 stack_pointer() {
+        u64 rsp = kMiddle + random_.below(512) * 8;
+        if (random_.chance(10)) rsp += random_.below(8);
+        if (random_.chance(3)) rsp = kDataBase + random_.below(16);
+        return rsp;
+    }
+
+    // An address for `size` bytes: mostly inside the data, sometimes over a page's edge, read-only or
+    // unmapped.
+    u64 target(unsigned size) {
+        const u64 kind = random_.below(100);
+        const u64 align = size > 8 ? 32 : 8;
+        if (kind < 55) return kDataBase + random_.below(kDataSize / align - 2) * align;
+        if (kind < 80) return kDataBase + random_.below(kDataSize - 64);
+        if (kind < 90) return kDataBase + 4096 * (1 + random_.below(2)) - random_.below(40);
+        if (kind < 94) return kReadOnlyBase + random_.below(4000);
+        if (kind < 96) return kReadOnlyBase - random_.below(20);
+        if (kind < 98) return kReadOnlyBase + 4096 - random_.below(40);
+        return random_.chance(50) ? u64{0x0000'7fff'dead'b000} << random_.below(18) : kDataBase - 8;
+    }
+
+    // --- instructions
+
+    void random_bytes(std::array<u8, 24>& b) {
+        unsigned n = 0;
+        const u64 kind = random_.below(100);
+        const bool vex = kind >= 72;
+        if (random_.chance(4)) b[n++] = 0x67;
+        if (random_.chance(3)) b[n++] = 0x65;
+        if (!vex) {
+            if (random_.chance(25)) b[n++] = 0x66;
+            if (random_.chance(20)) b[n++] = random_.chance(50) ? 0xf2 : 0xf3;
+            if (random_.chance(5)) b[n++] = 0xf0;
+            if (random_.chance(55)) b[n++] = static_cast<u8>(0x40 | random_.below(16));
+            if (kind >= 30) b[n++] = 0x0f;
+            if (kind >= 58) b[n++] = kind < 66 ? 0x38 : 0x3a;
+        } else if (random_.chance(30)) {
+            b[n++] = 0xc5;
+            b[n++] = static_cast<u8>(random_.next());
+        } else {
+            b[n++] = 0xc4;
+            b[n++] = static_cast<u8>((random_.next() & 0xe0) | (1 + random_.below(3)));
+            b[n++] = static_cast<u8>(random_.next());
+            if (random_.chance(50)) b[n - 1] |= 0x78;  // vvvv = none
+        }
+        while (n < b.size()) b[n++] = static_cast<u8>(random_.next());
+    }
+
+    void instruction(bool single) {
+        std::array<u8, 24> bytes{};
+        Insn in;
+        do {
+            random_bytes(bytes);
+        } while (x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) !=
+                     x86::DecodeStatus::Ok ||
+                 !allowed(in) || !prepare(in, bytes, single));
+        out_.undefined_flags = (out_.undefined_flags & ~u32{in.flags_written}) | in.flags_undefined;
+        out_.code.insert(out_.code.end(), bytes.begin(), bytes.begin() + in.length);
+        out_.insns.push_back(in);
+    }
+
+    // Sets a register for the next instruction: in the starting state if nothing has run yet, else by MOV.
+    void set(unsigned reg, u64 value, bool direct) {
+        if (direct) {
+            out_.in.gpr[reg] = value;
+            return;
+        }
+        out_.code.push_back(static_cast<u8>(0x48 | (reg >> 3)));
+        out_.code.push_back(static_cast<u8>(0xb8 | (reg & 7)));
+        const auto* raw = reinterpret_cast<const u8*>(&value);
+        out_.code.insert(out_.code.end(), raw, raw + 8);
+    }
+
+    u64& reg(unsigned n) { return out_.in.gpr[n]; }
+
+    static void patch(std::array<u8, 24>& bytes, unsigned at, unsigned size, u64 value) {
+        std::memcpy(bytes.data() + at, &value, size);
+    }
+
+    // Makes the operands meaningful. False: draw another instruction.
+    bool prepare(Insn& in, std::array<u8, 24>& bytes, bool direct) {
+        if (in.insn_class == InsnClass::Branch || in.mnemonic == Mnemonic::Xlat)
+            return prepare_special(in, bytes, direct);
+        if (in.insn_class == InsnClass::String) return prepare_string(in, direct);
+        switch (in.mnemonic) {
+            case Mnemonic::Div:
+            case Mnemonic::Idiv:
+                if (random_.chance(60)) set(x86::Rdx, random_.below(4), direct);
+                break;
+            case Mnemonic::Leave:
+            case Mnemonic::Enter: set(x86::Rbp, kMiddle + random_.below(64) * 8, direct); break;
+            case Mnemonic::Maskmovq:
+            case Mnemonic::Maskmovdqu:
+            case Mnemonic::Vmaskmovdqu:
+                set(x86::Rdi, target(16) - (in.segment == x86::Gs ? kGsBase : 0), direct);
+                break;
+            default: break;
+        }
+        if (!has_memory(in)) return true;
+        return prepare_memory(in, bytes, direct);
+    }
+
+    bool prepare_special(Insn& in, std::array<u8, 24>& bytes, bool direct) {
+        if (in.mnemonic == Mnemonic::Xlat) {
+            set(x86::Rbx, target(1) - (in.segment == x86::Gs ? kGsBase : 0), direct);
+            return true;
+        }
+        // Jump to the next instruction; what the flags decide shows in loops' counters and, for conditions,
+        // in SETcc and CMOVcc. Sequences jump over the next instruction.
+        if (in.immediate_size == 0) return false;
+        patch(bytes, in.immediate_offset, in.immediate_size, 0);
+        in.immediate = 0;
+        return true;
+    }
+
+    bool prepare_string(const Insn& in, bool direct) {
+        if (in.has(InsnFlag::Rep) || in.has(InsnFlag::Repne))
+            set(x86::Rcx, random_.chance(80) ? random_.below(40) : random_.below(900), direct);
+        const bool gs = in.segment == x86::Gs;
+        set(x86::Rsi, target(8) - (gs ? kGsBase : 0), direct);
+        set(x86::Rdi, random_.chance(20) ? reg(x86::Rsi) + random_.below(16) : target(8), direct);
+        return true;
+    }
+
+    bool prepare_memory(Insn& in, std::array<u8, 24>& bytes, bool direct) {
+        unsigned size = 1;
+        for (unsigned i = 0; i < in.operand_count; ++i)
+            if (in.is(i, OperandKind::Memory)) size = in.operand[i].size;
+        u64 want = target(size);
+        if (in.has(InsnFlag::SegmentOverride) && in.segment == x86::Gs) want -= kGsBase;
+        if (in.has(InsnFlag::Vsib)) return prepare_gather(in, direct);
+        bit_offset(in, direct);
+        if (in.base == x86::kNoRegister || in.base == x86::kRipBase) {
+            u64 index = 0;
+            if (in.index != x86::kNoRegister) {
+                index = random_.below(64);
+                set(in.index, index, direct);
+            }
+            u64 disp = want - (index << in.scale);
+            if (in.base == x86::kRipBase) disp -= kCodeBase + out_.code.size() + in.length;
+            const auto low = static_cast<s64>(static_cast<s32>(disp));
+            if (in.displacement_size < 8 && static_cast<u64>(low) != disp) return false;
+            patch(bytes, in.displacement_offset, in.displacement_size, disp);
+            return true;
+        }
+        const u64 disp = static_cast<u64>(in.displacement);
+        if (in.index == x86::kNoRegister) {
+            set(in.base, want - disp, direct);
+        } else if (in.index == in.base) {
+            set(in.base, (want - disp) / ((u64{1} << in.scale) + 1), direct);
+        } else {
+            const u64 index = random_.chance(70) ? random_.below(4096) : random_.value();
+            set(in.index, index, direct);
+            set(in.base, want - disp - (index << in.scale), direct);
+        }
+        return true;
+    }
+
+    // BT and friends reach far from their operand's address with a register offset.
+    void bit_offset(const Insn& in, bool direct) {
+        switch (in.mnemonic) {
+            case Mnemonic::Bt:
+            case Mnemonic::Btc:
+            case Mnemonic::Btr:
+            case Mnemonic::Bts:
+                if (in.is(1, OperandKind::Gpr)) set(in.operand[1].reg, random_.below(16384) - 8192, direct);
+                break;
+            default: break;
+        }
+    }
+
+    bool prepare_gather(const Insn& in, bool direct) {
+        if (!direct) return false;
+        if (in.base == x86::kNoRegister || in.base == x86::kRipBase) return false;
+        set(in.base, kMiddle - static_cast<u64>(in.displacement), direct);
+        u8* low = out_.in.fp.legacy.data() + 160 + in.index * 16;
+        u8* high = reinterpret_cast<u8*>(&out_.in.fp.ymm_high[in.index]);
+        const bool qword = (in.opcode & 1) != 0;
+        for (unsigned i = 0; i < 4; ++i) {
+            u64 lane = static_cast<u64>(static_cast<s64>(random_.below(900)) - 450);
+            if (random_.chance(4)) lane = random_.below(40000);
+            if (!qword) lane = (lane & 0xffff'ffff) | ((random_.below(900) - 450) << 32);
+            std::memcpy((i < 2 ? low : high) + (i & 1) * 8, &lane, 8);
+        }
+        return true;
+    }
+
+    void finish() {
+        const u64 at = kCodeBase + out_.code.size();
+        const u32 distance = static_cast<u32>(kExitSlot - (at + 6));
+        const std::array<u8, 6> jump{0xff,
+                                     0x25,
+                                     static_cast<u8>(distance),
+                                     static_cast<u8>(distance >> 8),
+                                     static_cast<u8>(distance >> 16),
+                                     static_cast<u8>(distance >> 24)};
+        out_.code.insert(out_.code.end(), jump.begin(), jump.end());
+    }
+
+    Random random_;
+    Case out_;
+};
+
+}  // namespace
+
+u64 Random::value() {
+    static constexpr std::array<u64, 18> kSpecial{0,
+                                                  1,
+                                                  2,
+                                                  0x7f,
+                                                  0x80,
+                                                  0xff,
+                                                  0x7fff,
+                                                  0x8000,
+                                                  0xffff,
+                                                  0x7fff'ffff,
+                                                  0x8000'0000,
+                                                  0xffff'ffff,
+                                                  0x1'0000'0000,
+                                                  0x7fff'ffff'ffff'ffff,
+                                                  0x8000'0000'0000'0000,
+                                                  ~u64{0},
+                                                  ~u64{1},
+                                                  0x5555'5555'5555'5555};
+    const u64 kind = below(4);
+    if (kind == 0) return kSpecial[below(kSpecial.size())];
+    if (kind == 1) return next() >> below(64);
+    if (kind == 2) return static_cast<u64>(static_cast<s64>(next()) >> below(64));
+    return next();
+}
+
+Case generate(u64 seed, unsigned length) {
+    return Generator(seed).make(length);
+}
+
+void fill_data(u64 seed, std::span<u8> data) {
+    Random random(seed);
+    for (std::size_t i = 0; i + 8 <= data.size(); i += 8) {
+        const u64 word = random.next();
+        std::memcpy(data.data() + i, &word, 8);
+    }
+}
+
+}  // namespace tessera::oracle
