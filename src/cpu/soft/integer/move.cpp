@@ -116,11 +116,7 @@ bool lower_zero_extend(const x86::Insn& in, Op& op) {
     return in.operand[1].size == 1 ? lower_extend<u8>(in, op) : lower_extend<u16>(in, op);
 }
 bool lower_sign_extend(const x86::Insn& in, Op& op) {
-    switch (in.operand[1].size) {
-        case 1: return lower_extend<s8>(in, op);
-        case 2: return lower_extend<s16>(in, op);
-        default: return lower_extend<s32>(in, op);
-    }
+    return in.operand[1].size == 1 ? lower_extend<s8>(in, op) : lower_extend<s16>(in, op);
 }
 
 // --- LEA
@@ -294,8 +290,9 @@ bool lower_move(const x86::Insn& in, Op& op) {
         case Mnemonic::Mov:
         case Mnemonic::Movnti: return lower_mov(in, op);
         case Mnemonic::Movzx: return lower_zero_extend(in, op);
-        case Mnemonic::Movsx:
-        case Mnemonic::Movsxd: return lower_sign_extend(in, op);
+        case Mnemonic::Movsx: return lower_sign_extend(in, op);
+        // Four bytes are read with every operand size (seen on AMD processors; [APM 3 MOVSXD] is silent).
+        case Mnemonic::Movsxd: return lower_extend<s32>(in, op);
         case Mnemonic::Lea: return lower_lea(in, op);
         case Mnemonic::Cmovcc: return lower_cmov(in, op);
         case Mnemonic::Setcc: return lower_setcc(in, op);

@@ -196,20 +196,15 @@ void pop_flags(Vcpu& c, const Op&) {
 
 // --- ENTER LEAVE
 
-// [SDM 2A ENTER] everything that can fault is tried first; then it goes step by step, since the frame
-// pointers read may be among those just pushed. imm: the bytes of locals; r1: the nesting level.
+// [SDM 2A ENTER] RSP and RBP change at the end, after all that can fault: the pushes, and a write where RSP
+// will be. What a faulting ENTER has pushed by then stays in memory, as on the processor. imm: the bytes of
+// locals; r1: the nesting level.
 template <typename T>
 void enter(Vcpu& c, const Op& op) {
     constexpr s64 kSize = sizeof(T);
     const unsigned level = op.r1 & 31;
     const u64 old_sp = c.reg[x86::Rsp];
     const u64 bp = c.reg[x86::Rbp];
-    for (unsigned i = 1; i < level; ++i) (void)stack_load<T>(c, sp_plus(c, bp, -kSize * i));
-    const unsigned pushes = level == 0 ? 1 : level + 1;
-    for (unsigned i = 1; i <= pushes; ++i) stack_probe(c, sp_plus(c, old_sp, -kSize * i), sizeof(T));
-    const u64 final_sp = sp_plus(c, old_sp, -kSize * pushes - static_cast<s64>(op.imm));
-    stack_probe(c, final_sp, sizeof(T));
-
     u64 sp = sp_plus(c, old_sp, -kSize);
     stack_store<T>(c, sp, static_cast<T>(bp));
     const u64 frame = with_sp(c, old_sp, sp);
@@ -217,9 +212,14 @@ void enter(Vcpu& c, const Op& op) {
         sp = sp_plus(c, sp, -kSize);
         stack_store<T>(c, sp, stack_load<T>(c, sp_plus(c, bp, -kSize * i)));
     }
-    if (level != 0) stack_store<T>(c, sp_plus(c, sp, -kSize), static_cast<T>(frame));
+    if (level != 0) {
+        sp = sp_plus(c, sp, -kSize);
+        stack_store<T>(c, sp, static_cast<T>(frame));
+    }
+    sp = sp_plus(c, sp, -static_cast<s64>(op.imm));
+    stack_probe(c, sp, sizeof(T));
     set_gpr<T>(c, 8 * x86::Rbp, static_cast<T>(frame));
-    set_sp(c, final_sp);
+    set_sp(c, sp);
 }
 
 template <typename T>

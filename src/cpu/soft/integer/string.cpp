@@ -182,14 +182,15 @@ TESSERA_GUEST_RACES [[nodiscard]] u64 compare_run(First first, const u8* second,
     return std::min(i + 1, n);
 }
 
+// ES:rDI is read first: it decides which fault comes of two (seen on AMD processors).
 struct Cmps {
     static constexpr bool kCompares = true;
     template <typename T>
     static void once(Vcpu& c, const Op& op, u16& status) {
         const Side first = source_side(op);
         const Side second = read_side();
-        const T a = load<T>(c, side_linear(c, op, first, sizeof(T)), first.seg);
         const T b = load<T>(c, side_linear(c, op, second, sizeof(T)), second.seg);
+        const T a = load<T>(c, side_linear(c, op, first, sizeof(T)), first.seg);
         compare<T>(a, b, status);
         advance(c, op, first, sizeof(T));
         advance(c, op, second, sizeof(T));
@@ -199,11 +200,11 @@ struct Cmps {
         const Side first = source_side(op);
         const Side second = read_side();
         u64 bytes = std::min(count, kPageSize) * sizeof(T);
-        const u8* a = side_span(c, op, first, &bytes);
-        if (a == nullptr || bytes < sizeof(T)) return 0;
         const u8* b = side_span(c, op, second, &bytes);
+        if (b == nullptr || bytes < sizeof(T)) return 0;
+        const u8* a = side_span(c, op, first, &bytes);
         u64 n = bytes / sizeof(T);
-        if (b == nullptr || n == 0) return 0;
+        if (a == nullptr || n == 0) return 0;
         const auto at = [a](u64 i) { return host_load<T>(reinterpret_cast<u64>(a) + i * sizeof(T)); };
         n = compare_run<T>(at, b, n, (op.flags & kRep) != 0);
         compare<T>(at(n - 1), host_load<T>(reinterpret_cast<u64>(b) + (n - 1) * sizeof(T)), status);
@@ -277,7 +278,8 @@ struct Outs {
 
 enum class Progress : u8 { Done, Interrupted };
 
-// The flags are kept aside: a fault in the middle of REP CMPS or SCAS finds those from before [SDM 2B REP].
+// A fault in the middle of REP CMPS or SCAS finds the flags of the last comparison, as on AMD processors
+// (Intel's put back those from before [SDM 2B REP]).
 template <typename I, typename T>
 Progress repeat(Vcpu& c, const Op& op) {
     const u64 mask = address_mask(op);
@@ -292,17 +294,15 @@ Progress repeat(Vcpu& c, const Op& op) {
             done = 1;
         }
         count -= done;
+        c.status = status;
         set_masked(c, x86::Rcx, count, mask);
         if constexpr (I::kCompares) {
             if (((status & kStatusZf) != 0) != ((op.flags & kRep) != 0)) break;
         }
         if (count == 0) break;
-        if (by_one || (c.attention.load(std::memory_order_relaxed) & ~u32{kAttendSingle}) != 0) {
-            c.status = status;
+        if (by_one || (c.attention.load(std::memory_order_relaxed) & ~u32{kAttendSingle}) != 0)
             return Progress::Interrupted;
-        }
     }
-    c.status = status;
     return Progress::Done;
 }
 
