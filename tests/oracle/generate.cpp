@@ -20,7 +20,8 @@ bool allowed(const Insn& in) {
         case InsnClass::System:
         case InsnClass::XState: return false;
         case InsnClass::Branch: return in.is(0, OperandKind::Relative);
-        case InsnClass::String: return in.mnemonic != Mnemonic::Ins && in.mnemonic != Mnemonic::Outs;
+        case InsnClass::String:
+            return in.mnemonic != Mnemonic::Ins && in.mnemonic != Mnemonic::Outs && in.segment != x86::Fs;
         default: break;
     }
     switch (in.mnemonic) {

@@ -3,6 +3,7 @@
 //   cpu_oracle [--cases N] [--seed S] [--length L] [--only CASE_SEED] [--keep-going N] [--seconds T]
 // Exit code 0: no difference. Every difference prints the case's seed; --only repeats it.
 #include <Zydis/Zydis.h>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
