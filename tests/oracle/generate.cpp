@@ -47,7 +47,7 @@ public:
     Case make(unsigned length) {
         registers();
         out_.data_seed = random_.next();
-        for (unsigned i = 0; i < length; ++i) instruction(length == 1);
+        for (unsigned i = 0; i < length; ++i) instruction(length == 1, i + 1 == length);
         finish();
         return std::move(out_);
     }
@@ -167,7 +167,7 @@ private:
         while (n < b.size()) b[n++] = static_cast<u8>(random_.next());
     }
 
-    void instruction(bool single) {
+    void instruction(bool single, bool last) {
         std::array<u8, 24> bytes{};
         Insn in;
         do {
@@ -175,8 +175,16 @@ private:
         } while (x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) !=
                      x86::DecodeStatus::Ok ||
                  !allowed(in) || !prepare(in, bytes, single));
-        out_.undefined_flags = (out_.undefined_flags & ~u32{in.flags_written}) | in.flags_undefined;
+        // Flags an instruction that may be jumped over writes are not sure to be written.
+        const u32 kept = skip_at_ != 0 ? ~0U : ~u32{in.flags_written};
+        out_.undefined_flags = (out_.undefined_flags & kept) | in.flags_undefined;
         out_.code.insert(out_.code.end(), bytes.begin(), bytes.begin() + in.length);
+        if (skip_at_ != 0) out_.code[skip_at_] = static_cast<u8>(out_.code.size() - skip_from_);
+        skip_at_ = 0;
+        if (in.insn_class == InsnClass::Branch && !last) {
+            skip_from_ = out_.code.size();
+            skip_at_ = skip_from_ - in.length + in.immediate_offset;
+        }
         out_.insns.push_back(in);
     }
 
@@ -320,6 +328,7 @@ private:
 
     Random random_;
     Case out_;
+    std::size_t skip_at_ = 0, skip_from_ = 0;  // the last branch's distance byte, and where it counts from
 };
 
 }  // namespace
