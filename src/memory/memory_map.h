@@ -65,6 +65,11 @@ public:
     // Like write, into ROM too: for loaders.
     [[nodiscard]] bool load(u64 address, std::span<const std::byte> in);
 
+    // Somebody changed RAM through its host bytes (a machine's reset clears it): what was decoded there is
+    // stale.
+    void changed_in_host(u64 address, u64 size) {
+        if (observer_ != nullptr) observer_->on_code_write(address, size);
+    }
     void set_code_observer(CodeWriteObserver* observer) { observer_ = observer; }
     // Changes whenever a region is added or removed; engines compare it and drop their translations.
     [[nodiscard]] u64 generation() const { return generation_; }

@@ -1,0 +1,55 @@
+#include "app/doctor.h"
+
+#include <cerrno>
+#include <fmt/format.h>
+#include <fstream>
+#include <string_view>
+#include <sys/stat.h>
+#include <system_error>
+#include <thread>
+#include <unistd.h>
+
+#include "app/options.h"
+#include "vm/guest_ram.h"
+#include "vm/host_time.h"
+
+namespace tessera::app {
+
+namespace {
+
+std::string processor_name() {
+    std::ifstream cpuinfo("/proc/cpuinfo");
+    for (std::string line; std::getline(cpuinfo, line);)
+        if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
+    return "unknown";
+}
+
+std::string kvm_state() {
+    struct stat info{};
+    if (stat("/dev/kvm", &info) < 0) return "no /dev/kvm";
+    if (access("/dev/kvm", R_OK | W_OK) == 0) return "/dev/kvm is there; this version does not use it";
+    return fmt::format("/dev/kvm: {}; this version does not use it", std::generic_category().message(errno));
+}
+
+}  // namespace
+
+std::string doctor_report() {
+    const HostTsc tsc;
+    const bool counter = tsc.source() == HostTsc::Source::Processor;
+    std::string text = version_text();
+    const auto row = [&](std::string_view what, std::string_view value) {
+        text += fmt::format("{:<12} {}\n", what, value);
+    };
+    row("processor", processor_name());
+    row("CPUs", fmt::format("{} usable", std::thread::hardware_concurrency()));
+    row("memory", fmt::format("{} MiB available for guests", host_memory_available() / kMiB));
+    row("time", counter
+                    ? fmt::format("the processor's counter, {:.3f} MHz", static_cast<double>(tsc.hz()) / 1e6)
+                    : std::string("CLOCK_MONOTONIC: the processor's counter is not invariant"));
+    row("KVM", kvm_state());
+    row("terminal", isatty(STDIN_FILENO) != 0 ? "yes: raw mode with Ctrl-a keys" : "no: plain pipe");
+    row("engine", "soft: the software CPU is the only engine of this version");
+    return text;
+}
+
+}  // namespace tessera::app

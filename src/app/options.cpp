@@ -1,0 +1,211 @@
+#include "app/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <fmt/format.h>
+#include <map>
+
+namespace tessera::app {
+
+namespace {
+
+constexpr u64 kLeastMemory = 16 * kMiB;
+constexpr u64 kMostMemory = 512 * kGiB;
+// Above 254 a processor needs an x2APIC ID that no ordinary interrupt reaches.
+constexpr unsigned kMostCpus = 254;
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 guest powered off, 1 the VM failed, 2 bad usage, 3 unusable file, 4 the host lacks "
+    "something,\n"
+    "5 triple fault and 6 reset under --no-reboot, 7 quit by Ctrl-a x or a signal.";
+
+const std::map<std::string, Engine, std::less<>> kEngines{
+    {"auto", Engine::Auto}, {"soft", Engine::Soft}, {"kvm", Engine::Kvm}};
+const std::map<std::string, MachineKind, std::less<>> kMachines{{"pc", MachineKind::Pc},
+                                                                {"microvm", MachineKind::Microvm}};
+const std::map<std::string, TraceKind, std::less<>> kTraces{{"exec", TraceKind::Exec},
+                                                            {"int", TraceKind::Int},
+                                                            {"io", TraceKind::Io},
+                                                            {"mmio", TraceKind::Mmio},
+                                                            {"msr", TraceKind::Msr}};
+
+template <typename T>
+std::string names_of(const std::map<std::string, T, std::less<>>& map) {
+    std::string names;
+    for (const auto& [name, value] : map) names += (names.empty() ? "" : ", ") + name;
+    return names;
+}
+
+// The options as they were typed.
+struct Typed {
+    std::string memory = "512M";
+    std::string cpus = "1";
+    std::string machine = "pc";
+    std::string engine = "auto";
+    std::string cpu = "max";
+    bool no_reboot = false;
+    std::vector<std::string> traces;
+};
+
+std::string bad(std::string_view option, std::string_view value, std::string_view expected) {
+    return fmt::format("{} {}: {}", option, value, expected);
+}
+
+// Each check gives the text of what is wrong, empty if nothing is.
+template <typename T>
+std::string choose(std::string_view option, const std::string& typed,
+                   const std::map<std::string, T, std::less<>>& map, T& value) {
+    const auto it = map.find(typed);
+    if (it == map.end()) return bad(option, typed, "choose one of " + names_of(map));
+    value = it->second;
+    return {};
+}
+
+std::string check_memory(const std::string& typed, u64& value) {
+    const auto size = parse_size(typed);
+    if (!size) return bad("--memory", typed, "give a size such as 512M or 2G");
+    if (*size < kLeastMemory || *size > kMostMemory)
+        return bad("--memory", typed, "give a size from 16M to 512G");
+    if (*size % kMiB != 0) return bad("--memory", typed, "give whole MiB");
+    value = *size;
+    return {};
+}
+
+std::string check_cpus(const std::string& typed, unsigned& value) {
+    const auto [end, error] = std::from_chars(typed.data(), typed.data() + typed.size(), value);
+    if (error != std::errc{} || end != typed.data() + typed.size() || value < 1 || value > kMostCpus)
+        return bad("--cpus", typed, fmt::format("give a number from 1 to {}", kMostCpus));
+    return {};
+}
+
+std::string check_cpu_model(const std::string& typed, soft::CpuModel& value) {
+    const auto model = soft::cpu_model_of(typed);
+    if (!model) return bad("--cpu", typed, "choose one of x86-64-v2, x86-64-v3, max");
+    value = *model;
+    return {};
+}
+
+std::string check_traces(const std::vector<std::string>& typed, std::vector<TraceRequest>& traces) {
+    for (const std::string& text : typed) {
+        const auto equals = text.find('=');
+        const auto kind = kTraces.find(text.substr(0, equals));
+        if (equals == std::string::npos || equals + 1 == text.size() || kind == kTraces.end())
+            return bad("--trace", text, "give WHAT=FILE, with WHAT one of " + names_of(kTraces));
+        if (std::ranges::any_of(traces, [&](const auto& t) { return t.kind == kind->second; }))
+            return bad("--trace", text, "this is traced to another file already");
+        traces.push_back({.kind = kind->second, .path = text.substr(equals + 1)});
+    }
+    return {};
+}
+
+// What is wrong, or nothing.
+std::string check(const Typed& typed, RunOptions& run) {
+    run.on_reset = typed.no_reboot ? OnReset::End : OnReset::Restart;
+    for (const std::string& wrong :
+         {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
+          choose("--machine", typed.machine, kMachines, run.machine),
+          choose("--engine", typed.engine, kEngines, run.engine), check_cpu_model(typed.cpu, run.cpu),
+          check_traces(typed.traces, run.traces)})
+        if (!wrong.empty()) return wrong;
+    return {};
+}
+
+CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
+    CLI::App* command = app.add_subcommand("run", "Boot a Linux kernel; its serial port is this terminal");
+    command->add_option("--kernel", run.kernel, "bzImage, or an ELF vmlinux")->required()->type_name("FILE");
+    command->add_option("--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
+    command->add_option("--cmdline", run.cmdline, "the kernel's command line")->type_name("TEXT");
+    command->add_option("--memory", typed.memory, "size of the guest's memory (default 512M)")
+        ->type_name("SIZE");
+    command->add_option("--cpus", typed.cpus, "number of virtual CPUs (default 1)")->type_name("N");
+    command
+        ->add_option("--machine", typed.machine,
+                     "the board: pc (default), or microvm, the least that boots Linux")
+        ->type_name("NAME");
+    command
+        ->add_option("--engine", typed.engine,
+                     "what executes: auto (default), soft (our own software CPU), kvm (not in this version)")
+        ->type_name("NAME");
+    command
+        ->add_option("--cpu", typed.cpu, "the processor the guest sees: x86-64-v2, x86-64-v3, max (default)")
+        ->type_name("MODEL");
+    command->add_flag("--no-reboot", typed.no_reboot,
+                      "a reset or triple fault of the guest ends the command");
+    command
+        ->add_option(
+            "--trace", typed.traces,
+            "write what the guest does: exec (instructions), int, io, mmio, msr; may be given several times")
+        ->type_name("WHAT=FILE")
+        ->allow_extra_args(false);
+    command->footer(kExitCodes);
+    return command;
+}
+
+}  // namespace
+
+std::optional<u64> parse_size(std::string_view text) {
+    u64 value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || value == 0) return std::nullopt;
+    std::string_view suffix = text.substr(static_cast<std::size_t>(end - text.data()));
+    if (suffix.ends_with("iB")) suffix.remove_suffix(2);
+    unsigned shift = 20;
+    if (suffix == "K" || suffix == "k") {
+        shift = 10;
+    } else if (suffix == "G" || suffix == "g") {
+        shift = 30;
+    } else if (suffix == "T" || suffix == "t") {
+        shift = 40;
+    } else if (!suffix.empty() && suffix != "M" && suffix != "m") {
+        return std::nullopt;
+    }
+    if (value > (u64{1} << 63) >> shift) return std::nullopt;
+    return value << shift;
+}
+
+std::string version_text() {
+    return "tessera " TESSERA_VERSION "\n";
+}
+
+Command parse_command_line(std::span<const char* const> arguments) {
+    CLI::App app("Tessera, a virtual machine monitor with a CPU of its own", "tessera");
+    app.require_subcommand(1);
+    app.set_version_flag("--version", version_text());
+    app.footer("`tessera help COMMAND` tells more about a command.");
+    RunOptions run;
+    Typed typed;
+    std::string topic;
+    const CLI::App* run_command = add_run(app, run, typed);
+    const CLI::App* doctor = app.add_subcommand("doctor", "Say what this host offers and what would be used");
+    const CLI::App* version = app.add_subcommand("version", "Print the version");
+    CLI::App* help = app.add_subcommand("help", "Print this help, or a command's");
+    help->add_option("COMMAND", topic, "the command");
+
+    // CLI11 takes the words last first.
+    std::vector<std::string> words(arguments.rbegin(), arguments.rend());
+    try {
+        app.parse(std::move(words));
+    } catch (const CLI::ParseError& error) {
+        std::ostringstream out;
+        std::ostringstream err;
+        const int code = app.exit(error, out, err);
+        if (code == 0) return Answer{out.str(), ExitCode::PoweredOff};
+        return Answer{fmt::format("tessera: {}\nTry `tessera help run`.\n", error.what()), ExitCode::Usage};
+    }
+    if (*version) return Answer{version_text(), ExitCode::PoweredOff};
+    if (*help) {
+        if (topic.empty()) return Answer{app.help(), ExitCode::PoweredOff};
+        const auto about = app.get_subcommands([&](CLI::App* command) { return command->get_name() == topic; });
+        if (about.empty())
+            return Answer{fmt::format("tessera: there is no command '{}'\n{}", topic, app.help()),
+                          ExitCode::Usage};
+        return Answer{about.front()->help("tessera"), ExitCode::PoweredOff};
+    }
+    if (*doctor) return DoctorCommand{};
+    if (const std::string wrong = *run_command ? check(typed, run) : std::string(); !wrong.empty())
+        return Answer{fmt::format("tessera: {}\n", wrong), ExitCode::Usage};
+    return run;
+}
+
+}  // namespace tessera::app

@@ -1,0 +1,109 @@
+#include "app/options.h"
+
+#include <gtest/gtest.h>
+
+namespace tessera::app {
+namespace {
+
+Command parse(std::vector<const char*> arguments) {
+    return parse_command_line(arguments);
+}
+
+RunOptions run_options(std::vector<const char*> arguments) {
+    const Command command = parse(std::move(arguments));
+    if (const auto* answer = std::get_if<Answer>(&command)) ADD_FAILURE() << answer->text;
+    return std::holds_alternative<RunOptions>(command) ? std::get<RunOptions>(command) : RunOptions{};
+}
+
+// The message for options that have to be refused.
+std::string refusal(std::vector<const char*> arguments) {
+    const Command command = parse(std::move(arguments));
+    const auto* answer = std::get_if<Answer>(&command);
+    if (answer == nullptr) return "accepted";
+    EXPECT_EQ(answer->code, ExitCode::Usage);
+    return answer->text;
+}
+
+TEST(OptionsTest, RunNeedsOnlyAKernel) {
+    const RunOptions run = run_options({"run", "--kernel", "bzImage"});
+    EXPECT_EQ(run.kernel, "bzImage");
+    EXPECT_EQ(run.initrd, "");
+    EXPECT_EQ(run.memory, u64{512} << 20);
+    EXPECT_EQ(run.cpus, 1U);
+    EXPECT_EQ(run.machine, MachineKind::Pc);
+    EXPECT_EQ(run.engine, Engine::Auto);
+    EXPECT_EQ(run.on_reset, OnReset::Restart);
+    EXPECT_NE(refusal({"run"}).find("--kernel"), std::string::npos);
+}
+
+TEST(OptionsTest, EveryOptionArrives) {
+    const RunOptions run =
+        run_options({"run",      "--kernel=k", "--initrd", "i",         "--cmdline",   "console=ttyS0 quiet",
+                     "--memory", "2G",         "--cpus",   "4",         "--machine",   "microvm",
+                     "--engine", "soft",       "--cpu",    "x86-64-v2", "--no-reboot", "--trace",
+                     "exec=a",   "--trace",    "io=b=c"});
+    EXPECT_EQ(run.initrd, "i");
+    EXPECT_EQ(run.cmdline, "console=ttyS0 quiet");
+    EXPECT_EQ(run.memory, u64{2} << 30);
+    EXPECT_EQ(run.cpus, 4U);
+    EXPECT_EQ(run.machine, MachineKind::Microvm);
+    EXPECT_EQ(run.engine, Engine::Soft);
+    EXPECT_EQ(run.cpu, soft::CpuModel::X86_64_V2);
+    EXPECT_EQ(run.on_reset, OnReset::End);
+    ASSERT_EQ(run.traces.size(), 2U);
+    EXPECT_EQ(run.traces[0].kind, TraceKind::Exec);
+    EXPECT_EQ(run.traces[1].path, "b=c");
+}
+
+TEST(OptionsTest, RefusalsNameTheOptionTheValueAndWhatIsPossible) {
+    const auto refused = [](const char* option, const char* value, const char* possible) {
+        const std::string text = refusal({"run", "--kernel", "k", option, value});
+        EXPECT_NE(text.find(option), std::string::npos) << text;
+        EXPECT_NE(text.find(value), std::string::npos) << text;
+        EXPECT_NE(text.find(possible), std::string::npos) << text;
+    };
+    refused("--memory", "lots", "512M");
+    refused("--memory", "1M", "16M");
+    refused("--memory", "65537K", "whole MiB");
+    refused("--memory", "999999999999999999999G", "512M");
+    refused("--cpus", "0", "1 to 254");
+    refused("--cpus", "2x", "1 to 254");
+    refused("--machine", "vax", "microvm");
+    refused("--engine", "steam", "soft");
+    refused("--cpu", "386", "x86-64-v3");
+    refused("--trace", "exec", "WHAT=FILE");
+    refused("--trace", "sound=f", "mmio");
+}
+
+TEST(OptionsTest, UnknownOptionsAndCommandsAreUsageErrors) {
+    EXPECT_NE(refusal({"run", "--kernel", "k", "--frobnicate"}), "accepted");
+    EXPECT_NE(refusal({"fly"}), "accepted");
+    EXPECT_NE(refusal({}), "accepted");
+    EXPECT_NE(refusal({"help", "fly"}).find("fly"), std::string::npos);
+}
+
+TEST(OptionsTest, HelpAndVersionSucceed) {
+    for (const std::vector<const char*>& arguments : std::vector<std::vector<const char*>>{
+             {"help"}, {"--help"}, {"help", "run"}, {"run", "--help"}, {"version"}, {"--version"}}) {
+        const Command command = parse(arguments);
+        ASSERT_TRUE(std::holds_alternative<Answer>(command)) << arguments[0];
+        EXPECT_EQ(std::get<Answer>(command).code, ExitCode::PoweredOff);
+        EXPECT_FALSE(std::get<Answer>(command).text.empty());
+    }
+    EXPECT_NE(std::get<Answer>(parse({"help", "run"})).text.find("--no-reboot"), std::string::npos);
+    EXPECT_TRUE(std::get<Answer>(parse({"version"})).text.starts_with("tessera "));
+}
+
+TEST(OptionsTest, Sizes) {
+    EXPECT_EQ(parse_size("1"), u64{1} << 20);
+    EXPECT_EQ(parse_size("64K"), u64{64} << 10);
+    EXPECT_EQ(parse_size("3m"), u64{3} << 20);
+    EXPECT_EQ(parse_size("5GiB"), u64{5} << 30);
+    EXPECT_EQ(parse_size("1T"), u64{1} << 40);
+    EXPECT_EQ(parse_size("8388608T"), u64{1} << 63);
+    for (const char* wrong : {"", "0", "M", "-1", "1.5G", "1X", "8388609T", "1 G", "0x10"})
+        EXPECT_EQ(parse_size(wrong), std::nullopt) << wrong;
+}
+
+}  // namespace
+}  // namespace tessera::app

@@ -1,0 +1,211 @@
+#include "machines/board/board.h"
+
+#include <array>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/random.h>
+#include <utility>
+
+namespace tessera {
+
+namespace {
+
+constexpr unsigned kLint0 = 0;
+constexpr boot::IsaDevice kStandardRtc{.port = 0x70, .irq = 8};
+
+acpi_pm::Config pm_config(const boot::BoardDescription& board) {
+    const auto pm = board.acpi_pm.value_or(boot::AcpiPmDescription{});
+    return {
+        .s5_sleep_type = pm.s5_sleep_type,
+        .timer_width = pm.pm_timer_bits == 24 ? acpi_pm::TimerWidth::Bits24 : acpi_pm::TimerWidth::Bits32};
+}
+
+unsigned com1_irq(const boot::BoardDescription& board) {
+    return board.serial_ports.empty() ? 4 : board.serial_ports.front().irq;
+}
+
+}  // namespace
+
+Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription description)
+    : vm_(vm),
+      config_(config),
+      description_(std::move(description)),
+      timers_(vm.add_timers(lock_)),
+      io_apic_({.id = boot::io_apic_id(description_)}, fabric_),
+      pic_(IrqLine(fabric_.lint_pins(), kLint0)),
+      com1_(isa_line(com1_irq(description_)), config.serial != nullptr ? *config.serial : nobody_, lock_,
+            vm.clock(), timers_),
+      rtc_({}, isa_line(description_.rtc.value_or(kStandardRtc).irq), vm.clock(), timers_),
+      acpi_pm_(pm_config(description_),
+               isa_line(description_.acpi_pm.value_or(boot::AcpiPmDescription{}).sci_irq), vm, vm.clock(),
+               timers_),
+      reset_control_(vm) {}
+
+Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config,
+                                             boot::BoardDescription description) {
+    std::unique_ptr<Board> board(new Board(vm, config, std::move(description)));
+    board->add_local_apics();
+    for (Status (Board::*step)() :
+         {&Board::open_files, &Board::add_memory, &Board::add_ports, &Board::add_mmio})
+        if (auto status = (board.get()->*step)(); !status) return std::unexpected(std::move(status.error()));
+    board->add_cpus();
+    if (config.serial != nullptr) config.serial->connect(&board->com1_);
+    return board;
+}
+
+Status Board::open_files() {
+    auto kernel = HostFile::open(config_.kernel);
+    if (!kernel) return std::unexpected(std::move(kernel.error()));
+    kernel_ = std::move(*kernel);
+    if (config_.initrd.empty()) return {};
+    auto initrd = HostFile::open(config_.initrd);
+    if (!initrd) return std::unexpected(std::move(initrd.error()));
+    initrd_ = std::move(*initrd);
+    return {};
+}
+
+// --- Memory ---
+
+Status Board::add_ram(std::string name, u64 base, u64 size, GuestRam& ram, u64 offset) {
+    return memory_.add(std::move(name), RegionKind::Ram, base, ram.bytes().subspan(offset, size));
+}
+
+// Nothing answers from A0000h to the firmware's tables: no display, no option ROMs.
+Status Board::add_memory() {
+    const boot::RamSplit split = boot::split_ram(config_.memory);
+    auto low = GuestRam::create("tessera-ram-low", split.below_4g);
+    if (!low) return std::unexpected(std::move(low.error()));
+    ram_.push_back(std::move(*low));
+    GuestRam& below = *ram_.back();
+    if (auto status = add_ram("base memory", 0, boot::kBaseMemoryEnd, below, 0); !status) return status;
+    if (auto status = add_ram("memory", boot::kTablesBase, split.below_4g - boot::kTablesBase, below,
+                              boot::kTablesBase);
+        !status)
+        return status;
+    if (split.above_4g == 0) return {};
+    auto high = GuestRam::create("tessera-ram-high", split.above_4g);
+    if (!high) return std::unexpected(std::move(high.error()));
+    ram_.push_back(std::move(*high));
+    return add_ram("memory above 4 GiB", boot::kPciHoleEnd, split.above_4g, *ram_.back(), 0);
+}
+
+Status Board::clear_memory() {
+    for (const auto& ram : ram_)
+        if (auto status = ram->clear(); !status) return status;
+    for (const auto& region : memory_.regions()) memory_.changed_in_host(region->base, region->size);
+    return {};
+}
+
+// --- Chips ---
+
+void Board::add_local_apics() {
+    for (unsigned i = 0; i < config_.cpus; ++i) {
+        auto apic = std::make_unique<LocalApic>();
+        HostTimers& timers = vm_.add_timers(apic->no_lock);
+        apic->chip = std::make_unique<lapic::Lapic>(
+            lapic::Lapic::Config{.apic_id = description_.apic_ids[i], .bootstrap = i == 0}, vm_.clock(),
+            vm_.tsc(), timers, fabric_);
+        apic->chip->connect_waker(vm_.waker(i));
+        apic->chip->connect_eoi(apic_to_board_);
+        if (description_.has_pic) apic->chip->connect_pic(apic_to_board_);
+        fabric_.add(*apic->chip);
+        apics_.push_back(std::move(apic));
+    }
+}
+
+Status Board::add_ports() {
+    struct Place {
+        const char* name;
+        u64 base;
+        u64 size;
+        IoDevice* device;
+    };
+    std::vector<Place> places;
+    if (!description_.serial_ports.empty())
+        places.push_back({"COM1", description_.serial_ports.front().port, uart16550::kRegisterCount, &com1_});
+    if (description_.has_pic) {
+        using Pic = pic8259::Pic8259Pair;
+        places.push_back({"8259A master", Pic::kMasterBase, Pic::kPortCount, &pic_.master_ports()});
+        places.push_back({"8259A slave", Pic::kSlaveBase, Pic::kPortCount, &pic_.slave_ports()});
+        places.push_back({"8259A ELCR", Pic::kElcrBase, Pic::kPortCount, &pic_.elcr_ports()});
+    }
+    if (description_.rtc) places.push_back({"RTC", description_.rtc->port, rtc_mc146818::kPortCount, &rtc_});
+    if (description_.acpi_pm) {
+        places.push_back({"ACPI PM", description_.acpi_pm->pm1_event, acpi_pm::kPmBlockSize, &acpi_pm_});
+        places.push_back(
+            {"ACPI GPE0", description_.acpi_pm->gpe0, acpi_pm::kGpe0BlockSize, &acpi_pm_.gpe0()});
+    }
+    if (description_.reset)
+        places.push_back(
+            {"reset control", description_.reset->port, reset_control::kRegisterCount, &reset_control_});
+    for (const Place& place : places)
+        if (auto status = ports_.add(place.name, place.base, place.size, *place.device, lock_); !status)
+            return status;
+    ports_.set_observer(config_.port_observer);
+    return {};
+}
+
+Status Board::add_mmio() {
+    mmio_.set_observer(config_.mmio_observer);
+    if (!description_.io_apic) return {};
+    return mmio_.add("I/O APIC", description_.io_apic->address, ioapic::IoApic::kSize, io_apic_, lock_);
+}
+
+void Board::add_cpus() {
+    const CpuWorld world{.memory = memory_,
+                         .ports = ports_,
+                         .mmio = mmio_,
+                         .tsc = vm_.tsc(),
+                         .tracer = config_.tracer,
+                         .yield = [] { (void)sched_yield(); }};
+    engine_ = std::make_unique<soft::SoftEngine>(
+        world, soft::SoftCpuConfig{.model = config_.cpu_model, .cpus = config_.cpus});
+    for (unsigned i = 0; i < config_.cpus; ++i) {
+        engine_->connect(i, *apics_[i]->chip);
+        cpus_.push_back(&engine_->cpu(i));
+    }
+}
+
+// --- Life ---
+
+// Devices before interrupt controllers, so that the last word on every wire is its reset level.
+void Board::reset_chips() {
+    {
+        const LockGuard guard(lock_);
+        com1_.reset();
+        rtc_.reset();
+        rtc_.firmware_init();
+        acpi_pm_.reset();
+        reset_control_.reset();
+        pic_.reset();
+        io_apic_.reset();
+    }
+    for (const auto& apic : apics_) apic->chip->reset();
+    apics_.front()->chip->enter_virtual_wire_mode();
+}
+
+Status Board::power_on() {
+    reset_chips();
+    if (auto status = clear_memory(); !status) return status;
+    std::array<std::byte, 64> seed{};
+    const ssize_t seeded = getrandom(seed.data(), seed.size(), GRND_NONBLOCK);
+    boot::BootRequest request{
+        .kernel = {.name = kernel_->path(), .bytes = kernel_->bytes()},
+        .initrd = {},
+        .cmdline = config_.cmdline,
+        .board = description_,
+        .random_seed = std::span(seed).first(seeded > 0 ? static_cast<std::size_t>(seeded) : 0)};
+    if (initrd_ != nullptr) request.initrd = {.name = initrd_->path(), .bytes = initrd_->bytes()};
+    auto start = boot::boot_linux(request, memory_);
+    if (!start) return std::unexpected(std::move(start.error()));
+    for (std::size_t i = 0; i < cpus_.size(); ++i)
+        cpus_[i]->set_state(i == 0 ? start->bootstrap : start->application);
+    return {};
+}
+
+void Board::press_power_button() {
+    const LockGuard guard(lock_);
+    (void)acpi_pm_.press_power_button();
+}
+
+}  // namespace tessera

@@ -1,0 +1,92 @@
+// The board of `pc` and `microvm`: chips and wires as a BoardDescription lists them, around the software CPU.
+// Wiring only: what a chip does is in src/devices, what the firmware tables say in src/boot.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "boot/board.h"
+#include "boot/boot_linux.h"
+#include "bus/io_bus.h"
+#include "cpu/soft/soft_cpu.h"
+#include "devices/acpi_pm/acpi_pm.h"
+#include "devices/ioapic/ioapic.h"
+#include "devices/lapic/lapic.h"
+#include "devices/lapic/lapic_fabric.h"
+#include "devices/pic8259/pic8259.h"
+#include "devices/reset_control/reset_control.h"
+#include "devices/rtc_mc146818/rtc_mc146818.h"
+#include "machines/board/interrupt_wiring.h"
+#include "machines/board/serial_port.h"
+#include "machines/machine.h"
+#include "memory/memory_map.h"
+#include "vm/guest_ram.h"
+#include "vm/host_file.h"
+#include "vm/vm.h"
+
+namespace tessera {
+
+class Board final : public Machine {
+public:
+    // Builds everything; power_on() loads the kernel.
+    static Result<std::unique_ptr<Board>> create(Vm& vm, const MachineConfig& config,
+                                                 boot::BoardDescription description);
+
+    [[nodiscard]] std::span<Cpu* const> cpus() override { return cpus_; }
+    Status power_on() override;
+    void press_power_button() override;
+
+private:
+    // A local APIC and the timer queue that is its alone. Its registers are touched by its CPU's thread only,
+    // and its timer only posts into its inbox: there is nothing to lock.
+    struct LocalApic {
+        NullLock no_lock;
+        std::unique_ptr<lapic::Lapic> chip;
+    };
+
+    Board(Vm& vm, const MachineConfig& config, boot::BoardDescription description);
+    Status open_files();
+    Status add_memory();
+    Status add_ram(std::string name, u64 base, u64 size, GuestRam& ram, u64 offset);
+    void add_local_apics();
+    Status add_ports();
+    Status add_mmio();
+    void add_cpus();
+    Status clear_memory();
+    void reset_chips();
+    [[nodiscard]] IrqLine isa_line(unsigned irq) { return {isa_, irq}; }
+
+    Vm& vm_;
+    MachineConfig config_;
+    boot::BoardDescription description_;
+    std::unique_ptr<HostFile> kernel_;
+    std::unique_ptr<HostFile> initrd_;
+
+    std::vector<std::unique_ptr<GuestRam>> ram_;
+    MemoryMap memory_;
+    IoBus ports_;
+    IoBus mmio_;
+
+    MutexLock lock_;  // of every chip below but the local APICs
+    HostTimers& timers_;
+
+    lapic::LapicFabric fabric_;
+    std::vector<std::unique_ptr<LocalApic>> apics_;
+    ioapic::IoApic io_apic_;
+    pic8259::Pic8259Pair pic_;
+    IsaInterrupts isa_{pic_, io_apic_};
+    ApicToBoard apic_to_board_{io_apic_, pic_, lock_};
+
+    NullChar nobody_;
+    SerialPort com1_;
+    rtc_mc146818::Rtc rtc_;
+    acpi_pm::AcpiPm acpi_pm_;
+    reset_control::ResetControl reset_control_;
+
+    // Last: CPUs go before what they touch.
+    std::unique_ptr<soft::SoftEngine> engine_;
+    std::vector<Cpu*> cpus_;
+};
+
+}  // namespace tessera

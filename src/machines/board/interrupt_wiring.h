@@ -1,0 +1,52 @@
+// The wires between interrupt controllers, as PC boards have them.
+#pragma once
+
+#include <optional>
+
+#include "bus/irq_line.h"
+#include "bus/lock.h"
+#include "devices/ioapic/ioapic.h"
+#include "devices/lapic/apic_fabric.h"
+#include "devices/pic8259/pic8259.h"
+
+namespace tessera {
+
+// An ISA interrupt reaches the 8259A pair and the I/O APIC; the guest masks one of them. The timer's, ISA 0,
+// is pin 2 of the I/O APIC [MP 1.4 3.6.2]; the tables of src/boot say the same.
+class IsaInterrupts final : public IrqSink {
+public:
+    IsaInterrupts(IrqSink& pic, IrqSink& io_apic) : pic_(pic), io_apic_(io_apic) {}
+    void set_level(unsigned pin, bool high) override {
+        pic_.set_level(pin, high);
+        io_apic_.set_level(pin == 0 ? 2 : pin, high);
+    }
+
+private:
+    IrqSink& pic_;
+    IrqSink& io_apic_;
+};
+
+// Local APICs tell the I/O APIC of the end of an interrupt, and fetch vectors from the 8259A pair: on the
+// CPUs' threads, hence under the board's lock.
+class ApicToBoard final : public EoiSink, public PicAcknowledge {
+public:
+    ApicToBoard(ioapic::IoApic& io_apic, pic8259::Pic8259Pair& pic, Lock& board)
+        : io_apic_(io_apic), pic_(pic), board_(board) {}
+    void end_of_interrupt(u8 vector) override {
+        const LockGuard guard(board_);
+        io_apic_.end_of_interrupt(vector);
+    }
+    std::optional<u8> acknowledge_interrupt() override {
+        const LockGuard guard(board_);
+        // Another CPU, or a mask, may have taken the request since this CPU saw the wire high.
+        if (!pic_.requests()) return std::nullopt;
+        return pic_.acknowledge();
+    }
+
+private:
+    ioapic::IoApic& io_apic_;
+    pic8259::Pic8259Pair& pic_;
+    Lock& board_;
+};
+
+}  // namespace tessera

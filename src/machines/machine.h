@@ -1,0 +1,49 @@
+// The front door of the library: put a machine together and give it to a VM.
+//
+//     auto vm = Vm::create(cpus, OnReset::Restart);
+//     build_machine(**vm, {.kernel = "vmlinuz", .serial = &backend, ...});
+//     (*vm)->start();
+//     (*vm)->wait();
+#pragma once
+
+#include <string>
+
+#include "backends/char/char_backend.h"
+#include "base/result.h"
+#include "base/types.h"
+#include "bus/io_bus.h"
+#include "cpu/cpu.h"
+#include "cpu/soft/soft_cpu.h"
+#include "vm/vm.h"
+
+namespace tessera {
+
+enum class MachineKind : u8 {
+    Pc,       // what an ordinary operating system expects
+    Microvm,  // the least that boots Linux without waiting for what is missing
+};
+
+struct MachineConfig {
+    MachineKind kind = MachineKind::Pc;
+    u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
+    unsigned cpus = 1;        // the same number the VM was created with
+    soft::CpuModel cpu_model = soft::CpuModel::Max;
+
+    std::string kernel;   // path of a bzImage or an ELF kernel
+    std::string initrd;   // path; empty: none
+    std::string cmdline;  // the kernel's command line
+
+    // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
+    CharBackend* serial = nullptr;
+
+    // Observers, for traces. Stay the caller's, longer than the VM. Null: none.
+    CpuTracer* tracer = nullptr;
+    BusObserver* port_observer = nullptr;
+    BusObserver* mmio_observer = nullptr;
+};
+
+// Errors: HostFailure when the host lacks memory; everything else is about the files or the configuration and
+// names which. The kernel is loaded here for the first time, so an unusable one is told before the VM starts.
+Status build_machine(Vm& vm, const MachineConfig& config);
+
+}  // namespace tessera
