@@ -63,6 +63,9 @@ inline constexpr u8 kRipBase = 16;  // value of Insn::base for RIP-relative addr
 // ST(0) of x87 instructions with two registers, the segment register of PushSeg, PopSeg. An x87 instruction
 // with a memory operand lists that alone. REPNE on MOVS, STOS, LODS, INS, OUTS acts as REP; F2 and F3 that
 // mean nothing to an instruction are kept as flags Repne and Rep. Gathers: destination, memory, mask.
+// Where processors differ this is AMD's: 66 makes near branches 16-bit in 64-bit mode too; far pointers in
+// memory have at most a 32-bit offset (the Memory operand's size is 6 even with REX.W; CALLF still pushes 8
+// bytes then).
 struct Insn {
     Mnemonic mnemonic = Mnemonic::Invalid;
     InsnClass insn_class = InsnClass::Integer;

@@ -52,7 +52,7 @@ constexpr auto kOperandSizes = [] {
         const auto set = [&](OperandSizeRule rule, u8 size) { table[static_cast<size_t>(rule)][i] = size; };
         set(OperandSizeRule::Byte, 1);
         set(OperandSizeRule::V, v);
-        set(OperandSizeRule::Z, z);
+        set(OperandSizeRule::Z, v > 4 ? 4 : v);
         set(OperandSizeRule::Default64, bits64 && v == 4 ? 8 : v);
         set(OperandSizeRule::Y, w ? 8 : 4);
         set(OperandSizeRule::Native, bits64 ? 8 : 4);
@@ -81,7 +81,7 @@ constexpr auto kSizes = [] {
         set(Size::S512, 512);
         set(Size::V, v);
         set(Size::Z, v > 4 ? 4 : v);
-        set(Size::Far, v + 2);
+        set(Size::Far, (v > 4 ? 4 : v) + 2);
         set(Size::Pair, 2 * v);
         set(Size::Crc, v < 4 ? 4 : v);
         set(Size::Table, v == 8 ? 10 : 6);

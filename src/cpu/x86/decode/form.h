@@ -73,13 +73,14 @@ enum class Size : u8 {
     S16,
     S32,
     S512,
-    V,        // operand size
-    Z,        // operand size, at most 4
-    Far,      // operand size + 2
-    Pair,     // twice the operand size (BOUND)
-    Crc,      // operand size, at least 4 (CRC32's register)
-    Table,    // pseudo-descriptor: 6, with a 64-bit base 10
-    Env,      // x87 environment: 14 or 28
+    V,      // operand size
+    Z,      // operand size, at most 4
+    Far,    // operand size + 2, at most 6: no far pointer of AMD processors has a 64-bit offset [APM 3 LFS],
+            // [measured]
+    Pair,   // twice the operand size (BOUND)
+    Crc,    // operand size, at least 4 (CRC32's register)
+    Table,  // pseudo-descriptor: 6, with a 64-bit base 10
+    Env,    // x87 environment: 14 or 28
     FpuSave,  // x87 environment and registers: 94 or 108
     X,        // 16 or 32 by VEX.L
     Half,     // of X
@@ -96,7 +97,7 @@ struct OperandSpec {
 enum class OperandSizeRule : u8 {
     Byte,       // 1
     V,          // 66 and REX.W
-    Z,          // 66 only (I/O)
+    Z,          // as V, but 4 in place of 8 (I/O; far loads, which on AMD know no 64-bit offset)
     Default64,  // 8 in 64-bit mode, unless 66 without REX.W makes it 2
     Y,          // 8 with REX.W or VEX.W in 64-bit mode, else 4; 66 is ignored or part of the opcode
     Native,     // 8 in 64-bit mode, else 4

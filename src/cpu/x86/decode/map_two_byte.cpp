@@ -1,4 +1,5 @@
-// The opcodes after 0F, without VEX [SDM 2D table A-3].
+// The opcodes after 0F, without VEX [SDM 2D table A-3]. UD0 and UD1 have no modrm byte on AMD processors [APM
+// 3 UD0], [measured].
 #include "cpu/x86/decode/row.h"
 
 namespace tessera::x86::tables {
@@ -274,14 +275,14 @@ constexpr Row kRows[] = {
     {0xaf, "", Imul, "Gv Ev", "w oc u szap"},
     {0xb0, "lock", Cmpxchg, "Eb Gb", "w oszapc"},
     {0xb1, "lock", Cmpxchg, "Ev Gv", "w oszapc"},
-    {0xb2, "", Lss, "Gv Mp"},
+    {0xb2, "z", Lss, "Gv Mp"},
     {0xb3, "lock", Btr, "Ev Gv", "w c u osap"},
-    {0xb4, "", Lfs, "Gv Mp"},
-    {0xb5, "", Lgs, "Gv Mp"},
+    {0xb4, "z", Lfs, "Gv Mp"},
+    {0xb5, "z", Lgs, "Gv Mp"},
     {0xb6, "", Movzx, "Gv Eb"},
     {0xb7, "", Movzx, "Gv Ew"},
     {0xb8, "f3", Popcnt, "Gv Ev", "w oszapc"},
-    {0xb9, "", Ud1, "Gv Ev"},
+    {0xb9, "", Ud1},
     {0xba, "/4", Bt, "Ev Ib", "w c u osap"},
     {0xba, "/5 lock", Bts, "Ev Ib", "w c u osap"},
     {0xba, "/6 lock", Btr, "Ev Ib", "w c u osap"},
@@ -374,7 +375,7 @@ constexpr Row kRows[] = {
     MMX(0xfc, Paddb),
     MMX(0xfd, Paddw),
     MMX(0xfe, Paddd),
-    {0xff, "", Ud0, "Gv Ev"},
+    {0xff, "", Ud0},
 };
 
 // clang-format on

@@ -1,5 +1,6 @@
 // The VEX encoded opcodes: maps 1 (0F), 2 (0F 38) and 3 (0F 3A) [SDM 2D tables ].
-// Rows without l0 or l1 take both lengths; rows without w0 or w1 ignore W, except that general registers are of 8 bytes with W1 in 64-bit mode.
+// Rows without l0 or l1 take both lengths; rows without w0 or w1 ignore W, except that general registers are
+// of 8 bytes with W1 in 64-bit mode.
 #include "cpu/x86/decode/row.h"
 
 namespace tessera::x86::tables {

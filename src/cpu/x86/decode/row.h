@@ -227,10 +227,10 @@ struct RowReader {
 };
 
 // Words of a row's pattern: np 66 f3 f2 (prefix; nr: no F2 or F3) | /0-/7 (modrm.reg) | r0-r7 (modrm.rm) |
-// mem reg | 64 !64 | w0 w1 | l0 l1 | b v z d64 y nat tab (operand size) | rexb0 | lock | anymod | cc | shift
-// | maybe | rflags | vsibx vsib16 | modrm. Words of operands: the letter of the SDM's opcode maps and a size,
-// e.g. Ev Gb Ib sIb Iz Jb W16 Vx Hx M8. [SDM 2D A.2] Words of flags: r, w, u, each followed by letters of
-// oszapc: read, written, undefined.
+// mem reg | 64 !64 | w0 w1 | l0 l1 | b v z d64 y nat tab (operand size) | rexb0 | lock | anymod | cc |
+// shift | maybe | rflags | vsibx vsib16 | modrm. Words of operands: the letter of the SDM's opcode maps and a
+// size, e.g. Ev Gb Ib sIb Iz Jb W16 Vx Hx M8. [SDM 2D A.2] Words of flags: r, w, u, each followed by letters
+// of oszapc: read, written, undefined.
 struct Row {
     u8 opcode = 0;
     u8 opcode_count = 1;  // consecutive opcodes the row stands for (+r forms, Jcc)
