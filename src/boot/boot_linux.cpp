@@ -10,6 +10,8 @@
 #include "boot/cpu_start.h"
 #include "boot/linux_info.h"
 #include "boot/low_memory.h"
+#include "boot/mp_table/mp_table.h"
+#include "boot/smbios/smbios.h"
 
 namespace tessera::boot {
 
@@ -113,10 +115,22 @@ u64 write_setup_data(MemoryMap& memory, std::span<const std::byte> random_seed) 
 }
 
 // Gives the RSDP's address.
-Result<u64> write_firmware_tables(MemoryMap& memory, const BoardDescription& board) {
+Result<u64> write_firmware_tables(MemoryMap& memory, const BoardDescription& board,
+                                  const std::vector<E820Entry>& map) {
     const auto acpi = make_acpi_tables(board, kTablesBase, low_memory::kAcpiTablesEnd);
     if (!acpi) return std::unexpected(acpi.error());
     store(memory, kTablesBase, acpi->bytes);
+
+    const RamSplit ram{.below_4g = low_ram_end(map), .above_4g = high_ram_size(map)};
+    const auto smbios = make_smbios(board, ram, low_memory::kSmbios);
+    if (!smbios) return std::unexpected(smbios.error());
+    TESSERA_ASSERT(smbios->size() <= low_memory::kMpTable - low_memory::kSmbios, "texts are bounded");
+    store(memory, low_memory::kSmbios, *smbios);
+
+    const auto mp_table = make_mp_table(board, low_memory::kMpTable);
+    TESSERA_ASSERT(mp_table.size() <= low_memory::kMpTableEnd - low_memory::kMpTable,
+                   "at most 255 CPUs are listed");
+    store(memory, low_memory::kMpTable, mp_table);
     return acpi->rsdp;
 }
 
@@ -158,7 +172,7 @@ Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory) {
     if (kernel->boot_protocol >= 0x0209)
         parameters.setup_data_address = write_setup_data(memory, request.random_seed);
     write_bios_data(memory, request.board);
-    const auto rsdp = write_firmware_tables(memory, request.board);
+    const auto rsdp = write_firmware_tables(memory, request.board, map);
     if (!rsdp) return std::unexpected(rsdp.error());
     parameters.rsdp_address = *rsdp;
 

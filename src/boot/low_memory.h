@@ -22,5 +22,8 @@ inline constexpr u64 kCommandLineEnd = kEbdaBase;
 
 // ACPI from kTablesBase; MP table and SMBIOS in the segment that is searched for their entry points.
 inline constexpr u64 kAcpiTablesEnd = 0xf'0000;
+inline constexpr u64 kSmbios = 0xf'0000;
+inline constexpr u64 kMpTable = 0xf'2000;
+inline constexpr u64 kMpTableEnd = 0xf'8000;
 
 }  // namespace tessera::boot::low_memory

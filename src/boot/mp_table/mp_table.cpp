@@ -1,0 +1,99 @@
+#include "boot/mp_table/mp_table.h"
+
+#include "boot/bytes.h"
+
+namespace tessera::boot {
+
+namespace {
+
+enum class Entry : u8 { Processor = 0, Bus = 1, IoApic = 2, IoInterrupt = 3, LocalInterrupt = 4 };
+enum class InterruptType : u8 { Int = 0, Nmi = 1, Smi = 2, ExtInt = 3 };
+
+constexpr u8 kSpecRevision = 4;
+constexpr u8 kLocalApicVersion = 0x14;  // integrated
+constexpr u8 kIoApicVersion = 0x20;
+constexpr u8 kEnabled = 1 << 0;
+constexpr u8 kBootstrap = 1 << 1;
+constexpr u32 kCpuSignature = 0xf11;           // family 15 or above, as it does not matter here
+constexpr u32 kCpuFeatures = 1 << 0 | 1 << 9;  // FPU, APIC
+constexpr u8 kIsaBus = 0;
+constexpr u8 kAllApics = 0xff;
+constexpr u16 kBusDefault = 0;
+constexpr u16 kActiveHighLevel = 0x1 | 0x3 << 2;
+constexpr std::size_t kFloatingPointerSize = 16;
+
+class Table {
+public:
+    explicit Table(const BoardDescription& board) : board_(board), io_apic_(io_apic_id(board)) {
+        entries_processors();
+        begin(Entry::Bus).put(kIsaBus).fixed_text("ISA", 6);
+        begin(Entry::IoApic).put(io_apic_).put(kIoApicVersion).put(kEnabled).put(board.io_apic->address);
+        entries_interrupts();
+    }
+    [[nodiscard]] u16 count() const { return count_; }
+    [[nodiscard]] std::span<const std::byte> bytes() const { return out_.bytes(); }
+
+private:
+    ByteWriter& begin(Entry type) {
+        ++count_;
+        return out_.put(type);
+    }
+
+    void entries_processors() {
+        for (std::size_t n = 0; n < board_.apic_ids.size(); ++n) {
+            if (board_.apic_ids[n] >= kAllApics) continue;
+            const unsigned flags = kEnabled | (n == 0 ? kBootstrap : 0U);
+            begin(Entry::Processor).u8_(board_.apic_ids[n]).put(kLocalApicVersion).u8_(flags);
+            out_.put(kCpuSignature).put(kCpuFeatures).zeros(8);
+        }
+    }
+
+    void entries_interrupts() {
+        constexpr u8 kIsaInterrupts = 16;
+        constexpr u8 kCascade = 2;
+        for (u8 irq = 0; irq < kIsaInterrupts; ++irq) {
+            if (irq == kCascade || (irq == 0 && !board_.has_pit)) continue;
+            const bool is_sci = board_.acpi_pm && board_.acpi_pm->sci_irq == irq;
+            begin(Entry::IoInterrupt).put(InterruptType::Int).put(is_sci ? kActiveHighLevel : kBusDefault);
+            out_.put(kIsaBus).put(irq).put(io_apic_).u8_(irq == 0 ? kCascade : irq);
+        }
+        if (board_.has_pic) local_interrupt(InterruptType::ExtInt, 0);
+        local_interrupt(InterruptType::Nmi, 1);
+    }
+
+    void local_interrupt(InterruptType type, unsigned pin) {
+        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(kIsaBus).u8_(0).put(kAllApics).u8_(pin);
+    }
+
+    const BoardDescription& board_;
+    u8 io_apic_;
+    ByteWriter out_;
+    u16 count_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::byte> make_mp_table(const BoardDescription& board, u64 address) {
+    if (!board.io_apic) return {};
+    const Table table(board);
+
+    ByteWriter out;
+    out.text("_MP_").u32_(address + kFloatingPointerSize).u8_(kFloatingPointerSize / 16).put(kSpecRevision);
+    out.u8_(0).zeros(5);  // a configuration table is present; virtual wire mode
+    constexpr std::size_t kFloatingChecksum = 10;
+    out.fix_checksum(kFloatingChecksum);
+
+    constexpr std::size_t kHeaderSize = 44, kHeaderChecksum = 7;
+    ByteWriter config;
+    config.text("PCMP")
+        .u16_(static_cast<unsigned>(kHeaderSize + table.bytes().size()))
+        .put(kSpecRevision)
+        .u8_(0);
+    config.fixed_text("TESSERA", 8).fixed_text("TESSERA PC", 12).u32_(0).u16_(0);
+    config.put(table.count()).put(board.local_apic_address).u16_(0).u8_(0).u8_(0);
+    config.append(table.bytes());
+    config.fix_checksum(kHeaderChecksum);
+    return out.append(config.bytes()).take();
+}
+
+}  // namespace tessera::boot
