@@ -57,12 +57,14 @@ private:
             begin(Entry::IoInterrupt).put(InterruptType::Int).put(is_sci ? kActiveHighLevel : kBusDefault);
             out_.put(kIsaBus).put(irq).put(io_apic_).u8_(irq == 0 ? kCascade : irq);
         }
-        if (board_.has_pic) local_interrupt(InterruptType::ExtInt, 0);
-        local_interrupt(InterruptType::Nmi, 1);
+        // Virtual wire mode: the 8259A pair interrupts the bootstrap CPU by its LINT0 [MPS 1.4 3.6.2.2].
+        const u32 bootstrap = board_.apic_ids.front();
+        if (board_.has_pic && bootstrap < kAllApics) local_interrupt(InterruptType::ExtInt, bootstrap, 0);
+        local_interrupt(InterruptType::Nmi, kAllApics, 1);
     }
 
-    void local_interrupt(InterruptType type, unsigned pin) {
-        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(kIsaBus).u8_(0).put(kAllApics).u8_(pin);
+    void local_interrupt(InterruptType type, u32 apic, unsigned pin) {
+        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(kIsaBus).u8_(0).u8_(apic).u8_(pin);
     }
 
     const BoardDescription& board_;
