@@ -1,4 +1,4 @@
-// interp_bench: million guest instructions per second of the software CPU, by class of instruction.
+// bench_interp: million guest instructions per second of the software CPU, by class of instruction.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -7,10 +7,11 @@
 #include "cpu/soft/testing/test_machine.h"
 
 #define TESSERA_KERNEL(name) extern "C" const tessera::u8 bench_##name[], bench_##name##_end[];
-#define TESSERA_KERNELS(X)                                                                                 \
-    X(alu)                                                                                                 \
-    X(memory) X(stream) X(branch) X(call) X(indirect) X(muldiv) X(bits) X(sse_scalar) X(sse_packed) X(avx) \
-        X(x87) X(rep_movs) X(lock)
+#define TESSERA_KERNELS(X)                                                                              \
+    X(alu)                                                                                              \
+    X(memory)                                                                                           \
+    X(stream) X(branch) X(call) X(indirect) X(muldiv) X(bits) X(sse_scalar) X(sse_packed) X(avx) X(x87) \
+        X(rep_movs) X(lock)
 TESSERA_KERNELS(TESSERA_KERNEL)
 
 namespace {
