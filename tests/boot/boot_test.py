@@ -1,0 +1,337 @@
+"""Whole boots of stock Debian kernels, judged by the console. Each case is one ctest case.
+
+usage: boot_test.py --tessera PROGRAM [--embed PROGRAM] CASE
+"""
+import argparse
+import gzip
+import hashlib
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from console import Console, Failure, check, equal  # noqa: E402
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))) / "tessera" / "guests"
+OPTIONS = None
+
+# Lines of level "warning" and worse that say nothing about our hardware.
+HARMLESS = [
+    r"Spectre V2|Spectre V1|Speculative|Retbleed|RETBleed|SRSO|Transient|GDS|MMIO Stale|mitigat|Mitigat",
+    r"process '.*' started with executable stack",
+    r"Warning: unable to open an initial console",  # never seen; kept out by the initramfs
+    r"device-mapper: core: CONFIG_IMA_DISABLE_HTABLE",
+]
+COMPLAINTS = [
+    r"ACPI.*(Error|Warning|Exception)", r"Firmware Bug", r"Firmware Warn", r"BIOS bug", r"\bBUG\b", r"Call Trace",
+    r"WARNING:", r"nobody cared", r"[Uu]nstable", r"timed out", r"i8042: (No controller|Can't|Failed)",
+    r"Unknown NMI", r"(?i)spurious", r"TSC ADJUST", r"MP-BIOS", r"unexpected IRQ", r"rcu:.*(stall|starved)",
+    r"clocksource:.*skew", r"probably unhandled", r"unchecked MSR", r"Machine check",
+]
+
+
+def guest(arch):
+    """Kernel and initrd of `arch`, as tools/guests/fetch leaves them."""
+    kernel, initrd = CACHE / arch / "vmlinuz", CACHE / arch / "initrd"
+    check(kernel.exists() and initrd.exists(), f"no guest in {CACHE / arch}: run tools/guests/fetch")
+    return str(kernel), str(initrd)
+
+
+def run_command(arch="amd64", cpus=1, memory="512M", cmdline="console=ttyS0", extra=()):
+    kernel, initrd = guest(arch)
+    return [OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", initrd, "--cmdline", cmdline, "--memory", memory,
+            "--cpus", str(cpus), *extra]
+
+
+def check_messages(console):
+    """The kernel has no complaint about the hardware."""
+    log = console.ask("dmesg -r")
+    bad = []
+    for line in log.splitlines():
+        match = re.match(r"<(\d+)>(.*)", line)
+        if not match:
+            continue
+        text = match[2]
+        serious = (int(match[1]) & 7) <= 4 or any(re.search(p, text) for p in COMPLAINTS)
+        if serious and not any(re.search(p, text) for p in HARMLESS):
+            bad.append(line)
+    check(not bad, "the kernel complains:\n" + "\n".join(bad))
+    return log
+
+
+def check_time(console):
+    """Two seconds are two seconds, and the clock is right."""
+    uptime = float(console.ask("cut -d' ' -f1 /proc/uptime"))
+    begin = time.monotonic()
+    console.ask("sleep 2")
+    host = time.monotonic() - begin
+    # Not less than slept; more only by what the commands themselves take on a busy machine.
+    check(2.0 <= host < 10.0, f"'sleep 2' took {host:.2f} s of the host's time")
+    guest_seconds = float(console.ask("cut -d' ' -f1 /proc/uptime")) - uptime
+    outer = time.monotonic() - begin
+    check(1.9 <= guest_seconds <= outer + 5.0, f"'sleep 2' took {guest_seconds:.2f} s of the guest's time")
+    off = int(console.ask("date +%s")) - time.time()
+    check(abs(off) < 10, f"the guest's clock is off by {off:.0f} s")
+    off = int(console.ask("cat /sys/class/rtc/rtc0/since_epoch 2>/dev/null || date +%s")) - time.time()
+    check(abs(off) < 10, f"the guest's RTC is off by {off:.0f} s")
+
+
+def check_shell(console, cpus):
+    equal(console.ask("nproc"), f"{cpus}\n", "nproc")
+    equal(console.ask("echo $((6 * 7)) | tr 0-9 a-j"), "ec\n", "arithmetic in a pipe")
+    equal(console.ask("seq 1 20000 | md5sum"), digest("md5", 20000) + "  -\n", "a digest")
+    console.ask("for i in 1 2 3 4; do seq 1 5000 | sha256sum > /tmp/$i & done; wait")
+    equal(console.ask("cat /tmp/[1-4] | sort -u"), digest("sha256", 5000) + "  -\n", "digests by four processes at once")
+
+
+def digest(algorithm, count):
+    return hashlib.new(algorithm, "".join(f"{i}\n" for i in range(1, count + 1)).encode()).hexdigest()
+
+
+def power_off(console):
+    console.send("poweroff\n")
+    code, errors = console.end()
+    equal((code, errors), (0, ""), "exit code and messages after poweroff")
+
+
+def boot(arch, cpus, extra=(), memory="512M", word="x86_64"):
+    with Console(run_command(arch, cpus, memory, extra=extra)) as console:
+        console.prompt()
+        check(console.ask("uname -m").strip() == word, "another architecture than expected")
+        check_shell(console, cpus)
+        check_messages(console)
+        check_time(console)
+        power_off(console)
+
+
+def case_amd64():
+    boot("amd64", 1)
+
+
+def case_amd64_smp():
+    boot("amd64", 2)
+
+
+def case_microvm():
+    boot("amd64", 1, extra=["--machine", "microvm"], memory="128M")
+
+
+def case_microvm_smp():
+    boot("amd64", 2, extra=["--machine", "microvm"])
+
+
+def case_i386():
+    boot("i386", 1, word="i686")
+
+
+def case_i386_smp():
+    boot("i386", 2, word="i686")
+
+
+def case_x86_64_v2():
+    boot("amd64", 1, extra=["--cpu", "x86-64-v2"])
+
+
+def case_large_memory():
+    """RAM above 4 GiB; the host gives only what is touched."""
+    with Console(run_command(memory="6G")) as console:
+        console.prompt()
+        total = int(console.ask("awk '/MemTotal/ { print $2 }' /proc/meminfo"))
+        check(5_500_000 < total < 6_300_000, f"{total} KiB of 6 GiB")
+        check_messages(console)
+        power_off(console)
+
+
+def case_reboot():
+    """A reboot comes back on the same console, twice; the last thing is a power-off."""
+    with Console(run_command()) as console:
+        console.prompt()
+        for _ in range(2):
+            console.ask("touch /tmp/left-behind")
+            console.send("reboot\n")
+            console.prompt()
+            equal(console.ask("ls /tmp"), "", "files after the reboot")
+            check(float(console.ask("cut -d' ' -f1 /proc/uptime")) < 200, "the uptime did not begin again")
+        check_messages(console)
+        power_off(console)
+
+
+def case_reboot_smp():
+    with Console(run_command(cpus=2)) as console:
+        console.prompt()
+        console.send("reboot\n")
+        console.prompt()
+        equal(console.ask("nproc"), "2\n", "CPUs after the reboot")
+        power_off(console)
+
+
+def case_no_reboot():
+    with Console(run_command(extra=["--no-reboot"])) as console:
+        console.prompt()
+        console.send("reboot\n")
+        code, errors = console.end()
+        equal(code, 6, "exit code of a reset")
+        check("--no-reboot" in errors, f"no word about --no-reboot: {errors}")
+
+
+def case_triple_fault():
+    with Console(run_command(cmdline="console=ttyS0 reboot=triple", extra=["--no-reboot"])) as console:
+        console.prompt()
+        console.send("reboot\n")
+        code, errors = console.end()
+        equal(code, 5, "exit code of a triple fault")
+        check("triple" in errors, f"no word about the triple fault: {errors}")
+
+
+def case_terminal():
+    """Keys, and a terminal as it was before."""
+    with Console(run_command(), terminal=True) as console:
+        console.expect("Ctrl-a x quits")
+        check(not termios.tcgetattr(console.slave)[3] & termios.ICANON, "the terminal is not raw")
+        console.prompt()
+        console.send("sleep 100\n")
+        console.expect("sleep 100\n")
+        console.send("\x03")  # the guest's, not ours
+        console.prompt()
+        console.send("\x01h")
+        console.expect("send Ctrl-a to the guest")
+        console.send("\x01x")
+        code, errors = console.end()
+        equal((code, errors), (7, ""), "exit code of Ctrl-a x")
+        equal(termios.tcgetattr(console.slave), console.before, "the terminal's settings")
+
+
+def case_signal():
+    with Console(run_command()) as console:
+        console.expect("Linux version")
+        console.signal()
+        equal(console.end()[0], 7, "exit code after SIGTERM")
+
+
+def case_paste():
+    """Far more input than a FIFO holds: nothing is lost."""
+    with Console(run_command()) as console:
+        console.prompt()
+        text = "".join(f"line {i} of a long text that arrives at once\n" for i in range(300))
+        console.send("stty -echo; cat > /tmp/pasted; stty echo\n")
+        console.expect("stty echo\n")
+        console.send(text + "\x04")
+        console.prompt()
+        equal(console.ask("wc -c < /tmp/pasted").strip(), str(len(text)), "bytes pasted")
+        power_off(console)
+
+
+def case_trace():
+    with tempfile.TemporaryDirectory() as folder:
+        names = ["exec", "int", "io", "mmio", "msr"]
+        extra = [word for name in names for word in ("--trace", f"{name}={folder}/{name}")]
+        with Console(run_command(extra=extra)) as console:
+            limit = time.monotonic() + 240
+            while time.monotonic() < limit and any(
+                    not os.path.exists(f"{folder}/{name}") or os.path.getsize(f"{folder}/{name}") == 0
+                    for name in ("exec", "io", "msr")):
+                time.sleep(0.2)
+            console.signal()
+            equal(console.end()[0], 7, "exit code")
+        with open(f"{folder}/exec", encoding="utf-8") as file:
+            first = file.readline()
+        check(re.match(r"cpu0 [0-9a-f]{4}:[0-9a-f]{16}  ([0-9a-f]{2} )+ +[a-z]", first), f"not an instruction: {first}")
+        with open(f"{folder}/io", encoding="utf-8") as file:
+            check(re.match(r"(read |write) [0-9a-f]{4} 0x[0-9a-f]+ ", file.readline()), "not a port access")
+        with open(f"{folder}/msr", encoding="utf-8") as file:
+            check(re.match(r"cpu0 (rd|wr)msr 0x", file.readline()), "not an MSR access")
+
+
+def refused(kernel, code, words, extra=(), initrd=None):
+    """The command refuses with this code, and its message holds all the words."""
+    command = [OPTIONS.tessera, "run", "--kernel", str(kernel), *extra]
+    if initrd is not None:
+        command += ["--initrd", str(initrd)]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    message = result.stderr.decode()
+    equal(result.returncode, code, f"exit code of {' '.join(command)} ({message.strip()})")
+    for word in words:
+        check(word in message, f"no {word!r} in: {message}")
+
+
+def case_refusals():
+    """Files that cannot be used are refused with code 3 and a message that names them."""
+    kernel, initrd = guest("amd64")
+    image = pathlib.Path(kernel).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+
+        def made(name, data):
+            (folder / name).write_bytes(data)
+            return folder / name
+
+        refused(folder / "nothing", 3, ["nothing", "no such file"])
+        refused(folder, 3, ["directory"])
+        refused(made("empty", b""), 3, ["empty"])
+        refused(made("text", b"#!/bin/sh\n" * 1000), 3, ["text"])
+        refused(made("random", random.Random(1).randbytes(100_000)), 3, ["random"])
+        refused(made("compressed", gzip.compress(image[:100_000])), 3, ["compressed", "gzip"])
+        for size in (1, 511, 600, 4096, 20_000, len(image) // 2):
+            refused(made(f"cut-{size}", image[:size]), 3, [f"cut-{size}"])
+        damaged = bytearray(image)
+        damaged[0x202:0x206] = b"XXXX"
+        refused(made("magic", bytes(damaged)), 3, ["magic"])
+        damaged = bytearray(image)
+        damaged[0x1f4:0x1f8] = b"\xff\xff\xff\x7f"  # syssize
+        refused(made("absurd", bytes(damaged)), 3, ["absurd"])
+        refused(kernel, 3, ["initrd-missing"], initrd=folder / "initrd-missing")
+        big = folder / "big"
+        with open(big, "wb") as file:
+            file.truncate(200 << 20)
+        refused(kernel, 3, ["big"], extra=["--memory", "128M"], initrd=big)
+        refused(kernel, 3, ["vmlinuz"], extra=["--memory", "16M"])
+        refused(kernel, 3, ["vmlinuz"], extra=["--cmdline", "x" * 5000])
+        refused(kernel, 3, ["nowhere"], extra=["--trace", "io=/nowhere/file"])
+        refused(kernel, 4, ["kvm"], extra=["--engine", "kvm"])
+        refused(kernel, 2, ["--memory"], extra=["--memory", "many"])
+
+
+def case_not_enough_host_memory():
+    kernel, _ = guest("amd64")
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        kib = int(next(line for line in file if line.startswith("MemTotal")).split()[1])
+    if kib * 1024 >= 512 << 30:
+        print("this host has more than the largest guest may have")
+        return
+    refused(kernel, 4, ["host memory"], extra=["--memory", "512G"])
+
+
+def case_embed():
+    kernel, initrd = guest("amd64")
+    result = subprocess.run([OPTIONS.embed, kernel, initrd], stdin=subprocess.DEVNULL, capture_output=True, timeout=300,
+                            check=False)
+    equal(result.returncode, 0, f"exit code ({result.stderr.decode()})")
+    check(re.fullmatch(r"kernel: 6\.[0-9.a-z-]+\r?\n", result.stdout.decode()), f"said {result.stdout!r}")
+
+
+def main():
+    global OPTIONS
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tessera", required=True)
+    parser.add_argument("--embed")
+    parser.add_argument("case", choices=cases)
+    OPTIONS = parser.parse_args()
+    begin = time.monotonic()
+    try:
+        cases[OPTIONS.case]()
+    except Failure as failure:
+        print(f"FAILED: {failure}", file=sys.stderr)
+        return 1
+    print(f"ok, {time.monotonic() - begin:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
