@@ -127,6 +127,8 @@ Handler lower_table_op(const Insn& in, Op& op) {
     const unsigned size = wide ? row->memory256 : row->memory128;
     VectorFn fn = wide ? row->fn256 : row->fn128;
     if (fn == nullptr) return nullptr;
+    // The table and the decoder must agree on what is accessed.
+    if (from.kind != OperandKind::Vector && from.size != size) return nullptr;
 
     op.r1 = in.operand[0].reg;
     op.r2 = form != Form::Legacy && n >= 3 ? in.operand[1].reg : op.r1;

@@ -21,7 +21,8 @@ Handler store_handler(Form form, Rule rule) {
     });
 }
 
-Handler store_of(unsigned size, Form form, Rule rule) {
+Handler store_of(const Insn& in, unsigned size, Form form, Rule rule) {
+    if (size != in.operand[0].size) return nullptr;  // the decoder must agree
     switch (size) {
         case 1: return store_handler<1>(form, Rule::Unaligned);
         case 2: return store_handler<2>(form, Rule::Unaligned);
@@ -65,7 +66,7 @@ Handler lower_vector_store(const Insn& in, Op& op) {
     // An element of `size` bytes, chosen by the immediate.
     const auto element = [&](unsigned size) {
         op.imm = (in.immediate & (16 / size - 1)) * size;
-        return store_of(size, form, Rule::Unaligned);
+        return store_of(in, size, form, Rule::Unaligned);
     };
     switch (in.mnemonic) {
         case Mnemonic::Movaps:
@@ -79,21 +80,21 @@ Handler lower_vector_store(const Insn& in, Op& op) {
         case Mnemonic::Movntpd:
         case Mnemonic::Vmovntpd:
         case Mnemonic::Movntps:
-        case Mnemonic::Vmovntps: return store_of(width, form, Rule::Aligned);
+        case Mnemonic::Vmovntps: return store_of(in, width, form, Rule::Aligned);
         case Mnemonic::Movups:
         case Mnemonic::Vmovups:
         case Mnemonic::Movupd:
         case Mnemonic::Vmovupd:
         case Mnemonic::Movdqu:
-        case Mnemonic::Vmovdqu: return store_of(width, form, Rule::Unaligned);
+        case Mnemonic::Vmovdqu: return store_of(in, width, form, Rule::Unaligned);
         case Mnemonic::Movss:
         case Mnemonic::Vmovss:
         case Mnemonic::Movd:
-        case Mnemonic::Vmovd: return store_of(4, form, Rule::Unaligned);
+        case Mnemonic::Vmovd: return store_of(in, 4, form, Rule::Unaligned);
         case Mnemonic::Movhps:
         case Mnemonic::Vmovhps:
         case Mnemonic::Movhpd:
-        case Mnemonic::Vmovhpd: op.imm = 8; return store_of(8, form, Rule::Unaligned);
+        case Mnemonic::Vmovhpd: op.imm = 8; return store_of(in, 8, form, Rule::Unaligned);
         case Mnemonic::Movsd:
         case Mnemonic::Vmovsd:
         case Mnemonic::Movlps:
@@ -101,11 +102,11 @@ Handler lower_vector_store(const Insn& in, Op& op) {
         case Mnemonic::Movlpd:
         case Mnemonic::Vmovlpd:
         case Mnemonic::Movq:
-        case Mnemonic::Vmovq: return store_of(8, form, Rule::Unaligned);
+        case Mnemonic::Vmovq: return store_of(in, 8, form, Rule::Unaligned);
         case Mnemonic::Vextractf128:
         case Mnemonic::Vextracti128:
             op.imm = (in.immediate & 1) * 16;
-            return store_of(16, form, Rule::Unaligned);
+            return store_of(in, 16, form, Rule::Unaligned);
         case Mnemonic::Pextrb:
         case Mnemonic::Vpextrb: return element(1);
         case Mnemonic::Pextrw:
