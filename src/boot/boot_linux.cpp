@@ -8,6 +8,7 @@
 #include "boot/bytes.h"
 #include "boot/bzimage/setup_header.h"
 #include "boot/cpu_start.h"
+#include "boot/initrd/initrd.h"
 #include "boot/linux_info.h"
 #include "boot/low_memory.h"
 #include "boot/mp_table/mp_table.h"
@@ -158,6 +159,10 @@ Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory) {
 
     KernelParameters parameters;
     if (request.initrd) {
+        // What a PVH kernel takes as its module is its own affair.
+        const bool is_linux = kernel->entry != KernelEntry::Pvh;
+        if (auto status = check_initrd(request.initrd->name, request.initrd->bytes); is_linux && !status)
+            return std::unexpected(status.error());
         const auto address = place_initrd(*request.initrd, *kernel, map);
         if (!address) return std::unexpected(address.error());
         store(memory, *address, request.initrd->bytes);

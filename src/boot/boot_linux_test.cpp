@@ -225,6 +225,14 @@ TEST_F(BootLinuxTest, InitrdGoesAbove4GWhenItFitsOnlyThereAndTheKernelAllows) {
                           "there are 13 MiB; give the machine at least 33 MiB"));
 }
 
+TEST_F(BootLinuxTest, FilesThatAreNoInitrdAreRefusedByName) {
+    GuestMemory memory(64 * kM);
+    initrd = kernel;
+    EXPECT_THAT(refusal(memory), HasSubstr("initrd.img: not an initrd but a kernel"));
+    kernel = make_elf({.pvh = true});  // a module of any kind
+    EXPECT_EQ(refusal(memory), "accepted");
+}
+
 TEST_F(BootLinuxTest, CommandLineLimitIsTheKernels) {
     GuestMemory memory(64 * kM);
     cmdline = std::string(2047, 'x');
