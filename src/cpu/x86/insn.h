@@ -37,6 +37,8 @@ struct Operand {
     u8 reg = 0;
     u16 size =
         0;  // bytes accessed; 0 for memory operands that are only addresses (LEA, INVLPG, CLFLUSH, prefetch)
+
+    friend bool operator==(const Operand&, const Operand&) = default;
 };
 
 enum class InsnFlag : u16 {
@@ -107,6 +109,8 @@ struct Insn {
     u8 displacement_offset = 0, displacement_size = 0;
     u8 immediate_offset = 0, immediate_size = 0;  // of all immediates together
     u8 vsib_size = 0;
+
+    friend bool operator==(const Insn&, const Insn&) = default;
 
     [[nodiscard]] bool has(InsnFlag f) const { return flags.has(f); }
     [[nodiscard]] bool is(unsigned n, OperandKind kind) const { return operand[n].kind == kind; }

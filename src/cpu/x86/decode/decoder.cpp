@@ -4,108 +4,25 @@
 #include <bit>
 #include <cstring>
 
+#include "cpu/x86/decode/flags.h"
 #include "cpu/x86/decode/form.h"
+#include "cpu/x86/decode/sizes.h"
 
 namespace tessera::x86 {
 
 namespace {
 
 using tables::Form;
+using tables::kOperandSizes;
+using tables::kPrefixes;
+using tables::kSizes;
 using tables::OpcodeMap;
-using tables::OperandSizeRule;
 using tables::OperandSpec;
-using tables::Size;
+using tables::Prefix;
 using tables::Slot;
 using tables::Source;
 using tables::Trait;
 namespace key = tables::key;
-
-enum class Prefix : u8 { None, Es, Cs, Ss, Ds, Fs, Gs, OperandSize, AddressSize, Lock, Repne, Rep, Rex };
-
-constexpr auto kPrefixes = [] {
-    std::array<Prefix, 256> table{};
-    table[0x26] = Prefix::Es;
-    table[0x2e] = Prefix::Cs;
-    table[0x36] = Prefix::Ss;
-    table[0x3e] = Prefix::Ds;
-    table[0x64] = Prefix::Fs;
-    table[0x65] = Prefix::Gs;
-    table[0x66] = Prefix::OperandSize;
-    table[0x67] = Prefix::AddressSize;
-    table[0xf0] = Prefix::Lock;
-    table[0xf2] = Prefix::Repne;
-    table[0xf3] = Prefix::Rep;
-    for (unsigned b = 0x40; b < 0x50; ++b) table[b] = Prefix::Rex;
-    return table;
-}();
-
-// Effective operand size by rule and by code size, 66 and W [SDM 1 3.6.1].
-constexpr auto kOperandSizes = [] {
-    std::array<std::array<u8, 12>, static_cast<size_t>(OperandSizeRule::Count_)> table{};
-    for (unsigned i = 0; i < 12; ++i) {
-        const bool bits16 = i / 4 == 0;
-        const bool bits64 = i / 4 == 2;
-        const bool w = bits64 && (i & 1) != 0;
-        const bool prefix = (i & 2) != 0;
-        const u8 z = bits16 != prefix ? 2 : 4;
-        const u8 v = w ? 8 : z;
-        const auto set = [&](OperandSizeRule rule, u8 size) { table[static_cast<size_t>(rule)][i] = size; };
-        set(OperandSizeRule::Byte, 1);
-        set(OperandSizeRule::V, v);
-        set(OperandSizeRule::Z, v > 4 ? 4 : v);
-        set(OperandSizeRule::Default64, bits64 && v == 4 ? 8 : v);
-        set(OperandSizeRule::Y, w ? 8 : 4);
-        set(OperandSizeRule::Native, bits64 ? 8 : 4);
-        set(OperandSizeRule::Table, bits64 ? 8 : v);
-    }
-    return table;
-}();
-
-// Bytes of an operand by log2 of the operand size and by VEX.L (+ 4).
-constexpr auto kSizes = [] {
-    std::array<std::array<u16, 8>, static_cast<size_t>(Size::Count_)> table{};
-    for (unsigned i = 0; i < 8; ++i) {
-        const u16 v = static_cast<u16>(1 << (i & 3));
-        const u16 x = i >= 4 ? 32 : 16;
-        const auto set = [&](Size size, unsigned bytes) {
-            table[static_cast<size_t>(size)][i] = static_cast<u16>(bytes);
-        };
-        set(Size::S0, 0);
-        set(Size::S1, 1);
-        set(Size::S2, 2);
-        set(Size::S4, 4);
-        set(Size::S8, 8);
-        set(Size::S10, 10);
-        set(Size::S16, 16);
-        set(Size::S32, 32);
-        set(Size::S512, 512);
-        set(Size::V, v);
-        set(Size::Z, v > 4 ? 4 : v);
-        set(Size::Far, (v > 4 ? 4 : v) + 2);
-        set(Size::Pair, 2 * v);
-        set(Size::Crc, v < 4 ? 4 : v);
-        set(Size::Table, v == 8 ? 10 : 6);
-        set(Size::Env, v == 2 ? 14 : 28);
-        set(Size::FpuSave, v == 2 ? 94 : 108);
-        set(Size::X, x);
-        set(Size::Half, x / 2);
-        set(Size::Quarter, x / 4);
-        set(Size::Eighth, x / 8);
-    }
-    return table;
-}();
-
-// Flags read by condition code / 2 [SDM 1 B].
-constexpr std::array<u16, 8> kConditionFlags = {
-    eflags::kOf,
-    eflags::kCf,
-    eflags::kZf,
-    eflags::kCf | eflags::kZf,
-    eflags::kSf,
-    eflags::kPf,
-    eflags::kSf | eflags::kOf,
-    eflags::kZf | eflags::kSf | eflags::kOf,
-};
 
 constexpr u64 mask_of(unsigned bytes) {
     return bytes >= 8 ? ~u64{0} : (u64{1} << bytes * 8) - 1;
@@ -131,7 +48,7 @@ public:
         out_ = Insn{};
         out_.code_size = size_;
         if (!read_prefixes()) return overrun();
-        const OpcodeMap* map = &tables::kOneByte;
+        const OpcodeMap* map = &tables::one_byte_map;
         const u8 first = bytes_[position_];
         if (first == 0x0f) {
             map = escape();
@@ -210,10 +127,10 @@ private:
         if (second == 0x38 || second == 0x3a) {
             ++position_;
             out_.map = second == 0x38 ? 2 : 3;
-            return second == 0x38 ? &tables::kThreeByte38 : &tables::kThreeByte3a;
+            return second == 0x38 ? &tables::three_byte38_map : &tables::three_byte3a_map;
         }
         out_.map = 1;
-        return &tables::kTwoByte;
+        return &tables::two_byte_map;
     }
 
     // [SDM 2A 2.3.5] The VEX prefix takes the place of REX, 66, F2, F3 and the escapes; with one of them or
@@ -248,9 +165,9 @@ private:
         out_.flags.set(InsnFlag::VexL, (last & 4) != 0);
         out_.map = map_number;
         switch (map_number) {
-            case 1: return &tables::kVex0f;
-            case 2: return &tables::kVex0f38;
-            case 3: return &tables::kVex0f3a;
+            case 1: return &tables::vex0f_map;
+            case 2: return &tables::vex0f38_map;
+            case 3: return &tables::vex0f3a_map;
             default: return nullptr;
         }
     }
@@ -309,7 +226,7 @@ private:
             if (!read_operand(form.operand[i], i)) return exhausted() ? overrun() : invalid();
         if (exhausted()) return overrun();
         if (out_.has(InsnFlag::Vsib) && gather_registers_clash()) return invalid();
-        set_flags(form);
+        tables::set_flags(form, out_);
         if (form.mnemonic == Mnemonic::Fcmovcc)
             out_.condition = static_cast<u8>((out_.opcode & 1) << 2 | (out_.modrm >> 3 & 3));
         out_.length = static_cast<u8>(position_);
@@ -331,7 +248,7 @@ private:
     void displacement() {
         out_.displacement_offset = static_cast<u8>(position_);
         out_.displacement_size = sizeof(T);
-        out_.displacement = take<T>();
+        out_.displacement = static_cast<s64>(take<T>());
     }
 
     // [SDM 2A 2.1.5] False if the addressing form is not one for this instruction.
@@ -580,42 +497,6 @@ private:
         const u8 destination = out_.operand[0].reg;
         const u8 mask = out_.operand[2].reg;
         return destination == mask || destination == out_.index || mask == out_.index;
-    }
-
-    void set_flags(const Form& form) {
-        out_.flags_read = form.flags_read;
-        out_.flags_written = form.flags_written;
-        out_.flags_undefined = form.flags_undefined;
-        if (form.traits.has(Trait::Condition)) {
-            out_.condition = out_.opcode & 0xf;
-            out_.flags_read |= kConditionFlags[out_.condition >> 1];
-        }
-        if (form.traits.has(Trait::ShiftCount)) set_shift_flags(form.traits.has(Trait::MaybeFlags));
-        if (form.traits.has(Trait::MaybeFlags) ||
-            (form.traits.has(Trait::RepeatFlags) && (out_.has(InsnFlag::Rep) || out_.has(InsnFlag::Repne))))
-            out_.flags_read |= out_.flags_written | out_.flags_undefined;
-    }
-
-    void make_undefined(u16 bits) {
-        out_.flags_undefined |= out_.flags_written & bits;
-        out_.flags_written &= static_cast<u16>(~bits);
-    }
-
-    // [SDM 2B SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD] A count of 0 leaves all flags; OF is defined for a
-    // count of 1 only.
-    void set_shift_flags(bool count_unknown) {
-        const unsigned width = out_.operand_size * 8u;
-        const auto count = static_cast<unsigned>(out_.immediate & (width == 64 ? 63 : 31));
-        if (!count_unknown && count == 0) {
-            out_.flags_read = out_.flags_written = out_.flags_undefined = 0;
-            return;
-        }
-        if (count_unknown || count != 1) make_undefined(eflags::kOf);
-        const bool plain = out_.mnemonic == Mnemonic::Shl || out_.mnemonic == Mnemonic::Shr;
-        const bool pair = out_.mnemonic == Mnemonic::Shld || out_.mnemonic == Mnemonic::Shrd;
-        // The carry of a bit that was never there. With CL it depends; the executor's own masks are finer.
-        if (plain && (count_unknown ? width < 32 : count >= width)) make_undefined(eflags::kCf);
-        if (pair && (count_unknown ? width < 32 : count > width)) make_undefined(eflags::kStatus);
     }
 
     Insn& out_;

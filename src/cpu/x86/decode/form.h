@@ -150,12 +150,12 @@ struct OpcodeMap {
     const std::array<Slot, 8>* groups;
 };
 
-extern const OpcodeMap kOneByte;
-extern const OpcodeMap kTwoByte;      // 0F
-extern const OpcodeMap kThreeByte38;  // 0F 38
-extern const OpcodeMap kThreeByte3a;  // 0F 3A
-extern const OpcodeMap kVex0f;
-extern const OpcodeMap kVex0f38;
-extern const OpcodeMap kVex0f3a;
+extern const OpcodeMap one_byte_map;
+extern const OpcodeMap two_byte_map;      // 0F
+extern const OpcodeMap three_byte38_map;  // 0F 38
+extern const OpcodeMap three_byte3a_map;  // 0F 3A
+extern const OpcodeMap vex0f_map;
+extern const OpcodeMap vex0f38_map;
+extern const OpcodeMap vex0f3a_map;
 
 }  // namespace tessera::x86::tables

@@ -213,6 +213,6 @@ constexpr IndexedRows kIndexed(kRows);
 
 }  // namespace
 
-constinit const OpcodeMap kOneByte = kIndexed.map();
+constinit const OpcodeMap one_byte_map = kIndexed.map();
 
 }  // namespace tessera::x86::tables

@@ -132,7 +132,7 @@ constexpr IndexedRows kIndexed3a(kRows3a);
 
 }  // namespace
 
-constinit const OpcodeMap kThreeByte38 = kIndexed38.map();
-constinit const OpcodeMap kThreeByte3a = kIndexed3a.map();
+constinit const OpcodeMap three_byte38_map = kIndexed38.map();
+constinit const OpcodeMap three_byte3a_map = kIndexed3a.map();
 
 }  // namespace tessera::x86::tables

@@ -389,6 +389,6 @@ constexpr IndexedRows kIndexed(kRows);
 
 }  // namespace
 
-constinit const OpcodeMap kTwoByte = kIndexed.map();
+constinit const OpcodeMap two_byte_map = kIndexed.map();
 
 }  // namespace tessera::x86::tables

@@ -391,8 +391,8 @@ constexpr IndexedRows kIndexed0f3a(kRows0f3a);
 
 }  // namespace
 
-constinit const OpcodeMap kVex0f = kIndexed0f.map();
-constinit const OpcodeMap kVex0f38 = kIndexed0f38.map();
-constinit const OpcodeMap kVex0f3a = kIndexed0f3a.map();
+constinit const OpcodeMap vex0f_map = kIndexed0f.map();
+constinit const OpcodeMap vex0f38_map = kIndexed0f38.map();
+constinit const OpcodeMap vex0f3a_map = kIndexed0f3a.map();
 
 }  // namespace tessera::x86::tables
