@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/soft/segment.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 
@@ -138,7 +139,7 @@ struct Target {
 };
 
 [[noreturn]] void raise_not_canonical(Vcpu& c, u8 seg) {
-    raise_error(c, seg == Ss ? kSs : kGp, 0);
+    raise_error(c, seg == Ss ? kSs : kGp, external_bit(c));
 }
 
 // [SDM 3A table 6-7] 10-byte operands want 8-byte alignment, vectors their own size (at most 16).

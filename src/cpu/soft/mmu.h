@@ -4,13 +4,12 @@
 
 #include "cpu/soft/access.h"
 #include "cpu/soft/vcpu.h"
+#include "cpu/x86/cpuid.h"
 
 namespace tessera::soft {
 
-// CPUID 0x80000008 EAX[7:0]. Higher bits are reserved in page tables and CR3.
-inline constexpr unsigned kPhysicalAddressBits = 48;
-inline constexpr u64 kPhysicalMask = (u64{1} << kPhysicalAddressBits) - 1;
-inline constexpr unsigned kLinearAddressBits = 48;  // GAP: no 5-level paging
+// Higher bits are reserved in page tables and CR3.
+inline constexpr u64 kPhysicalMask = (u64{1} << x86::kPhysicalAddressBits) - 1;
 
 [[nodiscard]] inline bool is_canonical(u64 address) {
     return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address;

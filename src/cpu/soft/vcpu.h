@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <csetjmp>
+#include <optional>
 #include <vector>
 
 #include "cpu/cpu.h"
@@ -123,8 +124,11 @@ struct Vcpu {
     bool shadow_mov_ss = false;  // and so is #DB
     bool nmi_blocked = false;
     bool nmi_pending = false;
-    u64 pending_db = 0;       // DR6 bits to be reported by the #DB after this instruction
-    u64 monitor_address = 0;  // MONITOR's line, physical; 0 when not armed
+    bool init_pending = false;
+    std::optional<u8> sipi_pending;
+    std::optional<Fault> event_to_repeat;  // from x86::State::event_valid: its delivery begins anew
+    u64 pending_db = 0;                    // DR6 bits to be reported by the #DB after this instruction
+    u64 monitor_address = 0;               // MONITOR's line, physical; 0 when not armed
 
     // --- vector and x87 state
     alignas(64) std::array<std::array<u64, 4>, 16> ymm{};
@@ -139,7 +143,7 @@ struct Vcpu {
     std::array<std::array<FetchEntry, kFetchEntries>, 2> fetch_sets{};  // supervisor, user
 
     std::array<TlbLog, kTlbNone> tlb_logs{};  // kTlbNone is never filled
-    u64 large_pages = 0;                      // bit n: an entry of a large page with (linear >> 22) % 64 == n was filled
+    u64 large_pages = 0;  // bit n: an entry of a large page with (linear >> 22) % 64 == n was filled
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
@@ -156,6 +160,7 @@ struct Vcpu {
     Fault fault;
     bool delivering = false;
     EventKind delivering_kind = EventKind::Exception;
+    EventKind fault_kind = EventKind::Exception;  // what `fault` is, while events are delivered
     u8 delivering_vector = 0;
 
     // --- surroundings

@@ -1,0 +1,88 @@
+// Between the interpreter's Vcpu and the architectural State that engines, snapshots and tests exchange.
+#include "cpu/soft/fp/fp.h"
+#include "cpu/soft/system.h"
+
+namespace tessera::soft {
+
+using namespace x86;
+
+void export_state(const Vcpu& c, State& out) {
+    for (unsigned i = 0; i < 16; ++i) out.gpr[i] = c.reg[i];
+    out.rip = c.rip;
+    out.rflags = c.rflags();
+    out.seg = c.seg;
+    out.ldtr = c.ldtr;
+    out.tr = c.tr;
+    out.gdtr = c.gdtr;
+    out.idtr = c.idtr;
+    out.cr0 = c.cr0;
+    out.cr2 = c.cr2;
+    out.cr3 = c.cr3;
+    out.cr4 = c.cr4;
+    out.xcr0 = c.xcr0;
+    out.dr = c.dr;
+    out.dr6 = c.dr6;
+    out.dr7 = c.dr7;
+    out.msr = c.msr;
+    out.pdpte = c.pdpte;
+    out.fpu = c.fpu;
+    out.mxcsr = c.mxcsr;
+    out.ymm = c.ymm;
+    out.activity = c.activity;
+    out.interrupt_shadow = c.shadow;
+    out.shadow_is_mov_ss = c.shadow_mov_ss;
+    out.nmi_blocked = c.nmi_blocked;
+    out.nmi_pending = c.nmi_pending;
+    const Fault event = c.event_to_repeat.value_or(Fault{});
+    out.event_valid = c.event_to_repeat.has_value();
+    out.event_vector = event.vector;
+    out.event_has_error = event.has_error;
+    out.event_error = event.error;
+}
+
+void import_state(Vcpu& c, const State& in) {
+    for (unsigned i = 0; i < 16; ++i) c.reg[i] = in.gpr[i];
+    c.reg[kZeroSlot] = 0;
+    c.rip = in.rip;
+    c.seg = in.seg;
+    c.ldtr = in.ldtr;
+    c.tr = in.tr;
+    c.gdtr = in.gdtr;
+    c.idtr = in.idtr;
+    c.cr0 = in.cr0;
+    c.cr2 = in.cr2;
+    c.cr3 = in.cr3;
+    c.cr4 = in.cr4;
+    c.xcr0 = in.xcr0;
+    c.dr = in.dr;
+    c.dr6 = in.dr6;
+    c.dr7 = in.dr7;
+    const bool tsc_moves = c.msr.tsc_offset != in.msr.tsc_offset;
+    c.msr = in.msr;
+    if (tsc_moves && c.interrupts != nullptr) c.interrupts->set_tsc_offset(c.msr.tsc_offset);
+    c.pdpte = in.pdpte;
+    c.fpu = in.fpu;
+    c.x87_live = false;
+    c.mxcsr = in.mxcsr;
+    c.ymm = in.ymm;
+    c.activity = in.activity;
+    c.shadow = in.interrupt_shadow;
+    c.shadow_mov_ss = in.shadow_is_mov_ss;
+    c.nmi_blocked = in.nmi_blocked;
+    c.nmi_pending = in.nmi_pending;
+    c.event_to_repeat.reset();
+    if (in.event_valid)
+        c.event_to_repeat =
+            Fault{.vector = in.event_vector, .has_error = in.event_has_error, .error = in.event_error};
+    c.pending_db = 0;
+    c.delivering = false;
+    c.monitor_address = 0;
+    c.set_status(in.rflags);
+    set_eflags(c, in.rflags);
+    flush_tlb(c, true);
+    update_segments(c);
+    update_fp_enables(c);
+    c.attention.fetch_or(kAttendInterrupts);
+}
+
+}  // namespace tessera::soft
