@@ -7,6 +7,7 @@
 // interrupt_pending() with nothing there is two loads.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <optional>
 
@@ -97,7 +98,7 @@ private:
         u32 esr = 0;
         u32 esr_pending = 0;  // becomes esr at the next write to ESR
         u64 icr = 0;
-        std::array<u32, kLvtCount> lvt;
+        std::array<u32, kLvtCount> lvt{};
         u32 events = 0;  // Post bits taken from the inbox for take_events(), with the start-up vector
         u8 pins = 0;     // as last seen
     };

@@ -102,7 +102,7 @@ std::optional<u32> Lapic::read(Register reg) {
         case Register::Tpr: return state_.tpr;
         case Register::Apr: return arbitration_priority();
         case Register::Ppr: return ppr();
-        case Register::Eoi: return 0;  // write only; reads of the page have no fault
+        case Register::Eoi:  // write only; reads of the page have no fault
         case Register::Rrd: return 0;
         case Register::Ldr: return x2apic ? logical_id() : state_.ldr;
         case Register::Dfr: return state_.dfr;

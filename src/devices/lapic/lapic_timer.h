@@ -24,7 +24,7 @@ public:
         : clock_(clock), tsc_(tsc), wakeup_(wakeup) {}
 
     // A switch to or from TSC-deadline mode disarms [SDM 3A 11.5.4.1].
-    void set_mode(TimerMode mode);
+    void set_mode(TimerMode next);
     void set_initial_count(u32 count);  // starts, or with 0 stops
     [[nodiscard]] u32 initial_count() const { return state_.initial; }
     [[nodiscard]] u32 current_count() const;
