@@ -32,7 +32,7 @@ u32 host_mxcsr() {
 }  // namespace
 
 void load_mxcsr(Vcpu& c) {
-    set_host_mxcsr(c.mxcsr | kMxcsrMasks);
+    set_host_mxcsr((c.mxcsr & kMxcsrValid) | kMxcsrMasks);
 }
 
 void sync_mxcsr(Vcpu& c) {

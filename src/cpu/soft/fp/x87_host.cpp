@@ -54,6 +54,8 @@ void x87_set_control(Vcpu& c, u16 control) {
     if (c.x87_live) {
         const u16 masked = c.fpu.control | kX87Masks;
         asm volatile("fldcw %0" : : "m"(masked));
+    } else {
+        c.fpu.status = x87_status_of(c.fpu.status, c.fpu.control);
     }
     update_fp_enables(c);
 }
