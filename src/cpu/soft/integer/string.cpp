@@ -4,6 +4,8 @@
 // come, so a fault, an interrupt or another CPU's request can come in between and the instruction is taken up
 // again where it was.
 #include <algorithm>
+#include <limits>
+#include <type_traits>
 
 #include "cpu/soft/integer/handlers.h"
 #include "cpu/soft/system.h"
@@ -80,28 +82,68 @@ void compare(T a, T b, u16& status) {
     asm("cmp %[b], %[a]" TESSERA_SAVE_FLAGS : "=a"(status) : [a] "r"(a), [b] "r"(b) : "cc");
 }
 
-// Host string instructions keep the guest's order of elements where source and destination overlap.
+// Copies and fills in pieces of 16, 8, 4, 2 and 1 bytes, each byte once: a second store could undo what
+// another CPU has written since. (The host's REP MOVS and STOS take several times as long on AMD processors
+// when unaligned.)
+using Piece = u64 __attribute__((vector_size(16)));
+
 template <typename T>
-void host_move(u8* to, const u8* from, u64 count) {
-    if constexpr (sizeof(T) == 1)
-        asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    else if constexpr (sizeof(T) == 2)
-        asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    else if constexpr (sizeof(T) == 4)
-        asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    else
-        asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+TESSERA_GUEST_RACES inline void copy_piece(u8*& to, const u8*& from) {
+    T value;
+    __builtin_memcpy(&value, from, sizeof(T));
+    __builtin_memcpy(to, &value, sizeof(T));
+    to += sizeof(T);
+    from += sizeof(T);
 }
 template <typename T>
-void host_fill(u8* to, T value, u64 count) {
-    if constexpr (sizeof(T) == 1)
-        asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory");
-    else if constexpr (sizeof(T) == 2)
-        asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory");
-    else if constexpr (sizeof(T) == 4)
-        asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+TESSERA_GUEST_RACES inline void fill_piece(u8*& to, const Piece& pattern) {
+    __builtin_memcpy(to, &pattern, sizeof(T));
+    to += sizeof(T);
+}
+
+// Not for a target that begins inside the source.
+TESSERA_GUEST_RACES inline void copy_upwards(u8* to, const u8* from, u64 bytes) {
+    for (; bytes >= 64; bytes -= 64) {
+        copy_piece<Piece>(to, from);
+        copy_piece<Piece>(to, from);
+        copy_piece<Piece>(to, from);
+        copy_piece<Piece>(to, from);
+    }
+    for (; bytes >= 16; bytes -= 16) copy_piece<Piece>(to, from);
+    if ((bytes & 8) != 0) copy_piece<u64>(to, from);
+    if ((bytes & 4) != 0) copy_piece<u32>(to, from);
+    if ((bytes & 2) != 0) copy_piece<u16>(to, from);
+    if ((bytes & 1) != 0) copy_piece<u8>(to, from);
+}
+
+// Elements one after the other, as the instruction defines it: what was just written may be read again.
+template <typename T>
+TESSERA_GUEST_RACES void copy_overlapping(u8* to, const u8* from, u64 count) {
+    for (; count != 0; --count) {
+        copy_piece<T>(to, from);
+        asm volatile("" : : : "memory");
+    }
+}
+
+template <typename T>
+inline void host_move(u8* to, const u8* from, u64 count) {
+    const u64 distance = reinterpret_cast<u64>(to) - reinterpret_cast<u64>(from);
+    if (distance != 0 && distance < count * sizeof(T)) [[unlikely]]
+        copy_overlapping<T>(to, from, count);
     else
-        asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+        copy_upwards(to, from, count * sizeof(T));
+}
+
+template <typename T>
+TESSERA_GUEST_RACES inline void host_fill(u8* to, T value, u64 count) {
+    constexpr u64 kOnes = ~u64{0} / std::numeric_limits<T>::max();  // 0x0101... for bytes
+    const Piece pattern = {value * kOnes, value * kOnes};
+    u64 bytes = count * sizeof(T);
+    for (; bytes >= 16; bytes -= 16) fill_piece<Piece>(to, pattern);
+    if ((bytes & 8) != 0) fill_piece<u64>(to, pattern);
+    if ((bytes & 4) != 0) fill_piece<u32>(to, pattern);
+    if ((bytes & 2) != 0) fill_piece<u16>(to, pattern);
+    if ((bytes & 1) != 0) fill_piece<u8>(to, pattern);
 }
 
 struct Movs {
@@ -327,11 +369,63 @@ TESSERA_HANDLER void string_repeated(Vcpu& c, const Op* op) {
     c.instructions += op->n - 1;
 }
 
+// --- REP MOVS and REP STOS as most often met: flat addresses, upwards, all in pages the TLB has. Else, all
+// the rest.
+
+// The TLB's host address for [lin, +bytes), if those lie in one page.
+template <Access A>
+[[nodiscard]] inline bool span_hit(Vcpu& c, u64 lin, u64 bytes, u64* host) {
+    const TlbEntry& e = tlb_entry(c, lin);
+    *host = lin + static_cast<u64>(e.addend);
+    return ((lin + (bytes - 1)) & ~kPageMask) == (A == Access::Write ? e.tag_w : e.tag_r) &&
+           (lin & ~kPageMask) == ((lin + (bytes - 1)) & ~kPageMask);
+}
+
+[[nodiscard]] inline bool is_plain_repeat(const Vcpu& c, u64 count, unsigned size) {
+    return count - 1 < kPageSize / size && (c.eflags & (x86::eflags::kDf | x86::eflags::kTf)) == 0;
+}
+
+template <typename T>
+TESSERA_HANDLER void movs_repeated_flat(Vcpu& c, const Op* op) {
+    const u64 count = c.reg[x86::Rcx];
+    const u64 bytes = count * sizeof(T);
+    u64 from = 0;
+    u64 to = 0;
+    if (!is_plain_repeat(c, count, sizeof(T)) || !span_hit<Access::Read>(c, c.reg[x86::Rsi], bytes, &from) ||
+        !span_hit<Access::Write>(c, c.reg[x86::Rdi], bytes, &to))
+        TESSERA_MUSTTAIL return string_repeated<Movs, T>(c, op);
+    host_move<T>(reinterpret_cast<u8*>(to), reinterpret_cast<const u8*>(from), count);
+    c.reg[x86::Rcx] = 0;
+    c.reg[x86::Rsi] += bytes;
+    c.reg[x86::Rdi] += bytes;
+    TESSERA_NEXT(c, op);
+}
+
+template <typename T>
+TESSERA_HANDLER void stos_repeated_flat(Vcpu& c, const Op* op) {
+    const u64 count = c.reg[x86::Rcx];
+    const u64 bytes = count * sizeof(T);
+    u64 to = 0;
+    if (!is_plain_repeat(c, count, sizeof(T)) || !span_hit<Access::Write>(c, c.reg[x86::Rdi], bytes, &to))
+        TESSERA_MUSTTAIL return string_repeated<Stos, T>(c, op);
+    host_fill<T>(reinterpret_cast<u8*>(to), get_gpr<T>(c, 8 * x86::Rax), count);
+    c.reg[x86::Rcx] = 0;
+    c.reg[x86::Rdi] += bytes;
+    TESSERA_NEXT(c, op);
+}
+
 template <typename I>
 bool lower_one(const x86::Insn& in, Op& op) {
     op.seg = in.segment;
-    if ((op.flags & (kRep | kRepne)) != 0)
+    if ((op.flags & (kRep | kRepne)) != 0) {
+        if constexpr (std::is_same_v<I, Movs>) {
+            if (is_flat(op)) return use(op, TESSERA_SIZED(in.operand_size, movs_repeated_flat<T>));
+        }
+        if constexpr (std::is_same_v<I, Stos>) {
+            if (is_flat(op)) return use(op, TESSERA_SIZED(in.operand_size, stos_repeated_flat<T>));
+        }
         return use(op, TESSERA_SIZED(in.operand_size, string_repeated<I, T>));
+    }
     return use(op, TESSERA_SIZED(in.operand_size, string_once<I, T>));
 }
 
