@@ -12,7 +12,8 @@ add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wi
                     -fno-strict-aliasing -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
 add_link_options(-fuse-ld=lld-19)
 if(TESSERA_SANITIZE)
-  add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  # Without vptr: it wants type information, which the pure folders are built without.
+  add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-sanitize=vptr -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${TESSERA_SANITIZE})
   if(TESSERA_FUZZ)
     add_compile_options(-fsanitize=fuzzer-no-link)
