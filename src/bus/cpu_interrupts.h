@@ -29,7 +29,8 @@ public:
     CpuInterrupts& operator=(const CpuInterrupts&) = delete;
     virtual ~CpuInterrupts() = default;
 
-    // Non-maskable events since the last call, in one word; each is reported once.
+    // Non-maskable events since the last call, in one word; each is reported once. A SIPI behind an INIT is
+    // reported by the call after the one that reports the INIT (and the waker is called again).
     struct Events {
         bool nmi = false;
         bool smi = false;
@@ -51,8 +52,8 @@ public:
     virtual MsrResult read_msr(u32 index, u64& value) = 0;
     virtual MsrResult write_msr(u32 index, u64 value) = 0;
 
-    // The xAPIC page. `page` is the physical address of the page the access goes to; false if it is not this APIC's page now
-    // (disabled, x2APIC mode, moved), and the access belongs to the memory bus.
+    // The xAPIC page. `page` is the physical address of the page the access goes to; false if it is not this
+    // APIC's page now (disabled, x2APIC mode, moved), and the access belongs to the memory bus.
     [[nodiscard]] virtual bool owns_page(u64 page) const = 0;
     virtual u32 read_register(u32 offset) = 0;  // aligned 32-bit registers only
     virtual void write_register(u32 offset, u32 value) = 0;

@@ -296,9 +296,15 @@ void Lapic::run_timer_and_refresh() {
 CpuInterrupts::Events Lapic::take_events() {
     if (!inbox_.empty()) merge_inbox();
     Events events;
-    const u32 taken = state_.events & (kEventBits | kEventVectorMask);
+    u32 taken = state_.events & (kEventBits | kEventVectorMask);
     if (taken == 0) return events;
-    state_.events &= ~(kEventBits | kEventVectorMask);
+    // A SIPI that came after an INIT waits until the CPU has carried the INIT out: before, it would be
+    // ignored.
+    if ((taken & bit(Post::Init)) != 0 && (taken & bit(Post::StartUp)) != 0) {
+        taken &= ~(bit(Post::StartUp) | kEventVectorMask);
+        if (waker_ != nullptr) waker_->wake();
+    }
+    state_.events &= ~taken;
     events.nmi = (taken & bit(Post::Nmi)) != 0;
     events.smi = (taken & bit(Post::Smi)) != 0;
     events.init = (taken & bit(Post::Init)) != 0;
@@ -370,22 +376,28 @@ Lapic::State Lapic::initial_state(u64 apic_base) {
     return s;
 }
 
-// [SDM 3A 11.4.7.1], [SDM 3A 11.4.7.3]
+// [SDM 3A 11.4.7.3] What came after the INIT (a SIPI, an NMI) is still to be reported.
 void Lapic::init_reset() {
-    inbox_.clear();
+    merge_inbox();
+    const u32 events = state_.events & (kEventBits | kEventVectorMask);
     state_ = initial_state(state_.apic_base);
+    state_.events = events;
     state_.pins = inbox_.pins();
     timer_.reset();
     publish();
     refresh();
 }
 
+// [SDM 3A 11.4.7.1]
 void Lapic::reset() {
     inbox_.clear();
-    state_.apic_base = kDefaultBase | static_cast<u64>(ApicBase::EN) |
-                       (config_.bootstrap ? static_cast<u64>(ApicBase::BSP) : 0);
-    init_reset();
+    state_ = initial_state(kDefaultBase | static_cast<u64>(ApicBase::EN) |
+                           (config_.bootstrap ? static_cast<u64>(ApicBase::BSP) : 0));
+    state_.pins = inbox_.pins();
+    timer_.reset();
     timer_.set_tsc_offset(0);
+    publish();
+    refresh();
 }
 
 void Lapic::enter_virtual_wire_mode() {

@@ -284,9 +284,25 @@ TEST_F(LapicTest, DisabledBySoftwareMasksLvtsAndRefusesFixedButTakesNmiInitSipi)
     m.delivery_mode = DeliveryMode::StartUp;
     m.vector = 0x9a;
     fabric.deliver(m);
-    const auto events = lapic().take_events();
-    EXPECT_TRUE(events.init);
-    EXPECT_EQ(events.sipi, 0x9a);
+    EXPECT_TRUE(lapic().take_events().init);
+    EXPECT_EQ(lapic().take_events().sipi, 0x9a);
+}
+
+TEST_F(LapicTest, StartUpBehindAnInitIsReportedAfterTheCpuWasReset) {
+    ApicMessage m;
+    m.delivery_mode = DeliveryMode::Init;
+    fabric.deliver(m);
+    m.delivery_mode = DeliveryMode::StartUp;
+    m.vector = 0x9a;
+    fabric.deliver(m);
+    const int before = wakers[0].count;
+    const auto first = lapic().take_events();
+    EXPECT_TRUE(first.init);
+    EXPECT_EQ(first.sipi, std::nullopt);
+    EXPECT_GT(wakers[0].count, before);
+    lapic().init_reset();
+    EXPECT_EQ(lapic().take_events().sipi, 0x9a);
+    EXPECT_EQ(lapic().take_events().sipi, std::nullopt);
 }
 
 TEST_F(LapicTest, DisabledBySoftwareKeepsWhatWasRequested) {
