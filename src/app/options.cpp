@@ -20,15 +20,15 @@ constexpr const char* kExitCodes =
     "something,\n"
     "5 triple fault and 6 reset under --no-reboot, 7 quit by Ctrl-a x or a signal.";
 
-const std::map<std::string, Engine, std::less<>> kEngines{
+const std::map<std::string, Engine, std::less<>> engine_names{
     {"auto", Engine::Auto}, {"soft", Engine::Soft}, {"kvm", Engine::Kvm}};
-const std::map<std::string, MachineKind, std::less<>> kMachines{{"pc", MachineKind::Pc},
-                                                                {"microvm", MachineKind::Microvm}};
-const std::map<std::string, TraceKind, std::less<>> kTraces{{"exec", TraceKind::Exec},
-                                                            {"int", TraceKind::Int},
-                                                            {"io", TraceKind::Io},
-                                                            {"mmio", TraceKind::Mmio},
-                                                            {"msr", TraceKind::Msr}};
+const std::map<std::string, MachineKind, std::less<>> machine_names{{"pc", MachineKind::Pc},
+                                                                    {"microvm", MachineKind::Microvm}};
+const std::map<std::string, TraceKind, std::less<>> trace_names{{"exec", TraceKind::Exec},
+                                                                {"int", TraceKind::Int},
+                                                                {"io", TraceKind::Io},
+                                                                {"mmio", TraceKind::Mmio},
+                                                                {"msr", TraceKind::Msr}};
 
 template <typename T>
 std::string names_of(const std::map<std::string, T, std::less<>>& map) {
@@ -89,9 +89,9 @@ std::string check_cpu_model(const std::string& typed, soft::CpuModel& value) {
 std::string check_traces(const std::vector<std::string>& typed, std::vector<TraceRequest>& traces) {
     for (const std::string& text : typed) {
         const auto equals = text.find('=');
-        const auto kind = kTraces.find(text.substr(0, equals));
-        if (equals == std::string::npos || equals + 1 == text.size() || kind == kTraces.end())
-            return bad("--trace", text, "give WHAT=FILE, with WHAT one of " + names_of(kTraces));
+        const auto kind = trace_names.find(text.substr(0, equals));
+        if (equals == std::string::npos || equals + 1 == text.size() || kind == trace_names.end())
+            return bad("--trace", text, "give WHAT=FILE, with WHAT one of " + names_of(trace_names));
         if (std::ranges::any_of(traces, [&](const auto& t) { return t.kind == kind->second; }))
             return bad("--trace", text, "this is traced to another file already");
         traces.push_back({.kind = kind->second, .path = text.substr(equals + 1)});
@@ -104,8 +104,8 @@ std::string check(const Typed& typed, RunOptions& run) {
     run.on_reset = typed.no_reboot ? OnReset::End : OnReset::Restart;
     for (const std::string& wrong :
          {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
-          choose("--machine", typed.machine, kMachines, run.machine),
-          choose("--engine", typed.engine, kEngines, run.engine), check_cpu_model(typed.cpu, run.cpu),
+          choose("--machine", typed.machine, machine_names, run.machine),
+          choose("--engine", typed.engine, engine_names, run.engine), check_cpu_model(typed.cpu, run.cpu),
           check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     return {};
@@ -196,7 +196,8 @@ Command parse_command_line(std::span<const char* const> arguments) {
     if (*version) return Answer{version_text(), ExitCode::PoweredOff};
     if (*help) {
         if (topic.empty()) return Answer{app.help(), ExitCode::PoweredOff};
-        const auto about = app.get_subcommands([&](CLI::App* command) { return command->get_name() == topic; });
+        const auto about =
+            app.get_subcommands([&](CLI::App* command) { return command->get_name() == topic; });
         if (about.empty())
             return Answer{fmt::format("tessera: there is no command '{}'\n{}", topic, app.help()),
                           ExitCode::Usage};

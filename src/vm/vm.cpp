@@ -86,7 +86,7 @@ void Vm::stop() {
 Ending Vm::wait() {
     std::unique_lock guard(mutex_);
     changed_.wait(guard, [&] { return ending_.has_value(); });
-    return *ending_;
+    return ending_.value_or(Ending{});
 }
 
 bool Vm::ended() {
@@ -140,11 +140,11 @@ void Vm::answer_request() {
             break;
         case Request::Kind::PowerOff: end({.kind = Ending::Kind::PoweredOff, .message = {}}); break;
         case Request::Kind::Reset:
-        case Request::Kind::TripleFault: reset_or_end(std::move(*request)); break;
+        case Request::Kind::TripleFault: reset_or_end(*request); break;
     }
 }
 
-void Vm::reset_or_end(Request request) {
+void Vm::reset_or_end(const Request& request) {
     if (on_reset_ == OnReset::Restart) {
         restart();
         return;

@@ -102,7 +102,7 @@ private:
         std::string message;
     };
     void ask(Request request);
-    void reset_or_end(Request request);
+    void reset_or_end(const Request& request);
     void answer_request();
     void halt_all();
     void go_on();

@@ -133,7 +133,7 @@ void StdioChar::on_input() {
 }
 
 bool StdioChar::read_some() {
-    std::array<u8, kInputChunk> buffer;
+    std::array<u8, kInputChunk> buffer{};
     const ssize_t got = read(in_.fd, buffer.data(), buffer.size());
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
     if (got <= 0) {

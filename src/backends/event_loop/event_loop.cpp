@@ -36,13 +36,13 @@ std::unexpected<Error> host_failure(std::string_view what, int error) {
 
 }  // namespace
 
-Result<std::unique_ptr<EventLoop>> EventLoop::create(std::string name) {
+Result<std::unique_ptr<EventLoop>> EventLoop::create(const std::string& name) {
     std::unique_ptr<EventLoop> loop(new EventLoop);
-    if (auto opened = loop->open(std::move(name)); !opened) return std::unexpected(std::move(opened.error()));
+    if (auto opened = loop->open(name); !opened) return std::unexpected(std::move(opened.error()));
     return loop;
 }
 
-Status EventLoop::open(std::string name) {
+Status EventLoop::open(const std::string& name) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_ < 0) return host_failure("cannot create an epoll instance", errno);
     wakeup_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -217,7 +217,7 @@ void EventLoop::loop() {
     (void)sigemptyset(&pipes);
     (void)sigaddset(&pipes, SIGPIPE);
     (void)pthread_sigmask(SIG_BLOCK, &pipes, nullptr);
-    std::array<epoll_event, 32> events;
+    std::array<epoll_event, 32> events{};
     while (!stopping_.load(std::memory_order_acquire)) {
         const int count = epoll_wait(epoll_, events.data(), events.size(), -1);
         for (int i = 0; i < count; ++i) dispatch(events[i].data.u64, events[i].events);

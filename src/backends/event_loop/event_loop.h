@@ -37,7 +37,7 @@ public:
     using FdHandler = std::function<void(u32 events)>;
 
     // Fails when the host has no descriptors or threads left.
-    static Result<std::unique_ptr<EventLoop>> create(std::string name);
+    static Result<std::unique_ptr<EventLoop>> create(const std::string& name);
     EventLoop(const EventLoop&) = delete;
     EventLoop& operator=(const EventLoop&) = delete;
     ~EventLoop();  // stops
@@ -67,7 +67,7 @@ public:
 
 private:
     EventLoop() = default;
-    Status open(std::string name);
+    Status open(const std::string& name);
     void loop();
     void run_tasks();
     void run_deadlines();
