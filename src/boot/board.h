@@ -82,6 +82,9 @@ struct SystemIdentity {
 struct BoardDescription {
     std::string name = "pc";
     std::vector<u32> apic_ids = {0};  // one per CPU, the bootstrap CPU first; ids >= 255 need x2APIC
+    // The CPU model's CPUID leaf 1 EAX and EDX, for MP table and SMBIOS; 0: not given.
+    u32 cpu_signature = 0;
+    u32 cpu_features = 0;
     u32 local_apic_address = 0xfee0'0000;
     std::optional<IoApicDescription> io_apic = IoApicDescription{};
     bool has_pic = true;  // the 8259A pair at 0x20, 0xa0, and ELCR at 0x4d0

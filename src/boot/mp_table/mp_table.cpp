@@ -14,8 +14,10 @@ constexpr u8 kLocalApicVersion = 0x14;  // integrated
 constexpr u8 kIoApicVersion = 0x20;
 constexpr u8 kEnabled = 1 << 0;
 constexpr u8 kBootstrap = 1 << 1;
-constexpr u32 kCpuSignature = 0xf11;           // family 15 or above, as it does not matter here
-constexpr u32 kCpuFeatures = 1 << 0 | 1 << 9;  // FPU, APIC
+// [MP 1.4 table 4-5]: what a table says of CPUs it does not know.
+constexpr u32 kUnknownSignature = 0xf11;           // family 15 or above
+constexpr u32 kUnknownFeatures = 1 << 0 | 1 << 9;  // FPU, APIC
+constexpr u32 kSignatureMask = 0xfff;              // the specification knows no extended family and model
 constexpr u8 kIsaBus = 0;
 constexpr u8 kAllApics = 0xff;
 constexpr u16 kBusDefault = 0;
@@ -44,7 +46,9 @@ private:
             if (board_.apic_ids[n] >= kAllApics) continue;
             const unsigned flags = kEnabled | (n == 0 ? kBootstrap : 0U);
             begin(Entry::Processor).u8_(board_.apic_ids[n]).put(kLocalApicVersion).u8_(flags);
-            out_.put(kCpuSignature).put(kCpuFeatures).zeros(8);
+            const bool known = board_.cpu_signature != 0;
+            out_.u32_(known ? board_.cpu_signature & kSignatureMask : kUnknownSignature);
+            out_.u32_(known ? board_.cpu_features : kUnknownFeatures).zeros(8);
         }
     }
 
@@ -57,7 +61,7 @@ private:
             begin(Entry::IoInterrupt).put(InterruptType::Int).put(is_sci ? kActiveHighLevel : kBusDefault);
             out_.put(kIsaBus).put(irq).put(io_apic_).u8_(irq == 0 ? kCascade : irq);
         }
-        // Virtual wire mode: the 8259A pair interrupts the bootstrap CPU by its LINT0 [MPS 1.4 3.6.2.2].
+        // Virtual wire mode: the 8259A pair interrupts the bootstrap CPU by its LINT0 [MP 1.4 3.6.2.2].
         const u32 bootstrap = board_.apic_ids.front();
         if (board_.has_pic && bootstrap < kAllApics) local_interrupt(InterruptType::ExtInt, bootstrap, 0);
         local_interrupt(InterruptType::Nmi, kAllApics, 1);

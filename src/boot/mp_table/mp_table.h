@@ -1,5 +1,5 @@
 // The MultiProcessor table, for operating systems that do not read ACPI: floating pointer and configuration
-// table with CPUs, ISA bus, I/O APIC and interrupt assignments. [MPS 1.4 4]
+// table with CPUs, ISA bus, I/O APIC and interrupt assignments. [MP 1.4 4]
 #pragma once
 
 #include <vector>

@@ -31,7 +31,7 @@ unsigned sum(std::span<const std::byte> bytes) {
 std::span<const std::byte> config_of(const std::vector<std::byte>& table) {
     return std::span(table).subspan(at<u32>(table, 4) - kAddress);
 }
-// [MPS 1.4 table 4-3]: processors have 20 bytes, all others 8.
+// [MP 1.4 table 4-3]: processors have 20 bytes, all others 8.
 std::vector<std::span<const std::byte>> entries_of(std::span<const std::byte> config, unsigned type) {
     std::vector<std::span<const std::byte>> out;
     std::size_t offset = 44;

@@ -136,7 +136,7 @@ void add_processor(Table& table, const BoardDescription& board) {
     s.text("CPU 0");
     s.out.put(kCentral).put(kOther);
     s.text(board.identity.manufacturer);
-    s.out.u64_(0);  // GAP: the processor's CPUID words are the CPU model's, which firmware does not know
+    s.out.put(board.cpu_signature).put(board.cpu_features);
     s.text(board.identity.processor);
     s.out.u8_(0).u16_(0).u16_(0).u16_(0).put(kPopulatedEnabled).put(kUpgradeUnknown);
     s.out.put(kNoHandle).put(kNoHandle).put(kNoHandle);

@@ -125,10 +125,14 @@ TEST_F(SmbiosTest, NamesTheSystem) {
 
 TEST_F(SmbiosTest, CountsCores) {
     board = pc_board(300);
+    board.cpu_signature = 0x00a20f10;
+    board.cpu_features = 0x178bfbff;
     make(512 * kM);
     const Structure& cpu = only(4);
     EXPECT_EQ(cpu.fixed.size(), 0x32U);
     EXPECT_EQ(cpu.string(4), "CPU 0");
+    EXPECT_EQ(at<u32>(cpu.fixed, 8), 0x00a20f10U);
+    EXPECT_EQ(at<u32>(cpu.fixed, 12), 0x178bfbffU);
     EXPECT_EQ(at<u8>(cpu.fixed, 0x23), 0xff);
     EXPECT_EQ(at<u16>(cpu.fixed, 0x2a), 300);
     EXPECT_EQ(at<u16>(cpu.fixed, 0x2e), 300);
