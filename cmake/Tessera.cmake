@@ -69,8 +69,10 @@ function(tessera_test name)
     set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
   else()
     include(GoogleTest)
+    # gtest_discover_tests takes lists apart and keeps the first label only; ctest -L looks for a part of a label.
+    list(JOIN A_LABELS "+" labels)
     gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-                         PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+                         PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS ${labels})
   endif()
 endfunction()
 
