@@ -110,6 +110,7 @@ bool HostOracle::available() {
 }
 
 HostOracle::HostOracle() {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): an address chosen by number.
     void* mapped = mmap(reinterpret_cast<void*>(kCodeAddress), 2 * kPage, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (mapped == MAP_FAILED || mprotect(mapped, kPage, PROT_READ | PROT_WRITE | PROT_EXEC) != 0) {
@@ -130,7 +131,7 @@ HostOracle::HostOracle() {
 }
 
 HostOracle::~HostOracle() {
-    for (const int signal : kSignals) ::signal(signal, SIG_DFL);
+    for (const int signal : kSignals) (void)::signal(signal, SIG_DFL);
     stack_t stack{};
     stack.ss_flags = SS_DISABLE;
     sigaltstack(&stack, nullptr);

@@ -36,9 +36,9 @@ ZydisDecoder make_decoder(CodeSize size) {
 }
 
 void decode_with_zydis(std::span<const u8> bytes, CodeSize size, Zydis& out) {
-    static const std::array<ZydisDecoder, 3> kDecoders = {
+    static const std::array<ZydisDecoder, 3> decoders = {
         make_decoder(CodeSize::Bits16), make_decoder(CodeSize::Bits32), make_decoder(CodeSize::Bits64)};
-    const ZyanStatus status = ZydisDecoderDecodeFull(&kDecoders[static_cast<size_t>(size)], bytes.data(),
+    const ZyanStatus status = ZydisDecoderDecodeFull(&decoders[static_cast<size_t>(size)], bytes.data(),
                                                      bytes.size(), &out.insn, out.operands);
     if (ZYAN_SUCCESS(status)) {
         out.status = DecodeStatus::Ok;
@@ -176,20 +176,20 @@ struct Translated {
 
 // By Zydis' number, made once.
 const Translated& translate(ZydisMnemonic theirs) {
-    static const auto kTable = [] {
-        std::array<Translated, ZYDIS_MNEMONIC_MAX_VALUE + 1> table{};
+    static const auto table = [] {
+        std::array<Translated, ZYDIS_MNEMONIC_MAX_VALUE + 1> made{};
         for (unsigned z = 0; z <= ZYDIS_MNEMONIC_MAX_VALUE; ++z) {
             const char* text = ZydisMnemonicGetString(static_cast<ZydisMnemonic>(z));
             if (text == nullptr) continue;
             for (unsigned m = 1; m < kMnemonicCount; ++m)
                 if (std::string_view(text) == x86::name(static_cast<Mnemonic>(m)))
-                    table[z] = {static_cast<Mnemonic>(m), -1};
+                    made[z] = {static_cast<Mnemonic>(m), -1};
             for (const NamePair& pair : kNames)
-                if (pair.theirs == text) table[z] = {pair.ours, pair.condition};
+                if (pair.theirs == text) made[z] = {pair.ours, pair.condition};
         }
-        return table;
+        return made;
     }();
-    return kTable[theirs];
+    return table[theirs];
 }
 
 // The id our decoder should have given.

@@ -248,6 +248,7 @@ private:
     void displacement() {
         out_.displacement_offset = static_cast<u8>(position_);
         out_.displacement_size = sizeof(T);
+        // NOLINTNEXTLINE(bugprone-signed-char-misuse): a displacement of one byte is a signed number.
         out_.displacement = static_cast<s64>(take<T>());
     }
 

@@ -28,13 +28,13 @@ struct RowReader {
     }
 
     static consteval InsnClass insn_class_constant(Mnemonic mnemonic) {
-        switch (mnemonic) {
-#define TESSERA_MNEMONIC(id, insn_class) \
-    case Mnemonic::id: return InsnClass::insn_class;
+        constexpr std::array<InsnClass, kMnemonicCount> kClasses = {
+            InsnClass::Integer,
+#define TESSERA_MNEMONIC(id, insn_class) InsnClass::insn_class,
 #include "cpu/x86/mnemonics.def"
 #undef TESSERA_MNEMONIC
-            default: return InsnClass::Integer;
-        }
+        };
+        return kClasses[static_cast<size_t>(mnemonic)];
     }
 
     constexpr void require(u32 mask, u32 value) {
