@@ -76,6 +76,13 @@ void x87_save(Vcpu& c) {
     if (mmx_ready(c.fpu)) c.fp_traps = static_cast<u16>(c.fp_traps & ~kTrapMmxCold);
 }
 
+void set_x87_top(x86::Fpu& fpu, unsigned top) {
+    const unsigned moved = top - ((fpu.status >> 11) & 7U);
+    const auto before = fpu.st;
+    for (unsigned i = 0; i < 8; ++i) fpu.st[i] = before[(i + moved) & 7U];
+    fpu.status = static_cast<u16>((fpu.status & ~0x3800) | top << 11);
+}
+
 void update_fp_enables(Vcpu& c) {
     unsigned traps = 0;
     const bool em = (c.cr0 & x86::cr0::kEm) != 0;

@@ -26,6 +26,9 @@ void x87_load(Vcpu& c);
     return static_cast<u16>((status & 0x7f7f) | (pending ? 0x8080 : 0));
 }
 
+// Changes TOP of a state that is not live. The registers stay where they are, so their numbers change.
+void set_x87_top(x86::Fpu& fpu, unsigned top);
+
 // As an MMX instruction leaves it: TOP 0, all registers valid.
 [[nodiscard]] inline bool mmx_ready(const x86::Fpu& fpu) {
     return (fpu.status & 0x3800) == 0 && fpu.tag == 0;

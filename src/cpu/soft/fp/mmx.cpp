@@ -36,10 +36,7 @@ inline void begin_mmx(Vcpu& c) {
 // TOP becomes 0, all registers valid [SDM 3A 13.2].
 void make_mmx(Vcpu& c) {
     x87_save(c);
-    const unsigned top = (c.fpu.status >> 11) & 7;
-    const auto before = c.fpu.st;
-    for (unsigned i = 0; i < 8; ++i) c.fpu.st[i] = before[(i - top) & 7];
-    c.fpu.status = static_cast<u16>(c.fpu.status & ~0x3800);
+    set_x87_top(c.fpu, 0);
     c.fpu.tag = 0;
     c.fp_traps = static_cast<u16>(c.fp_traps & ~kTrapMmxCold);
 }
@@ -187,16 +184,10 @@ void pmovmskb(Vcpu& c, const Op& op) {
 
 void maskmovq(Vcpu& c, const Op& op) {
     begin_mmx(c);
-    x87_save(c);
-    // The registers as they will be once this is an MMX state; nothing is committed before the last probe.
-    const unsigned top = (c.fpu.status >> 11) & 7;
-    const auto value_of = [&](u8 number) {
-        u64 value = 0;
-        std::memcpy(&value, c.fpu.st[(number - top) & 7].data(), 8);
-        return value;
-    };
-    const u64 data = value_of(op.r1);
-    const u64 mask = value_of(op.r2);
+    // A fault leaves the MMX state behind, as on the host (AMD family 1Ah).
+    enter_mmx(c);
+    const u64 data = mmx_value(c, op.r1);
+    const u64 mask = mmx_value(c, op.r2);
     const u64 first = effective_address(c, op);
     const auto address = [&](unsigned i) {
         u64 offset = first + i;
@@ -205,9 +196,8 @@ void maskmovq(Vcpu& c, const Op& op) {
         return linear_of(c, op.seg, offset, 1, Access::Write);
     };
     const auto selected = [&](unsigned i) { return (mask >> (i * 8 + 7) & 1) != 0; };
-    for (unsigned i = 0; i < 8; ++i)
-        if (selected(i)) probe(c, address(i), 1, Access::Write, op.seg);
-    enter_mmx(c);
+    // All eight bytes must be writable, chosen or not (likewise).
+    probe(c, linear(c, op, 8, Access::Write), 8, Access::Write, op.seg);
     for (unsigned i = 0; i < 8; ++i)
         if (selected(i)) store<u8>(c, address(i), static_cast<u8>(data >> (i * 8)), op.seg);
 }
@@ -280,11 +270,11 @@ void to_mmx(Vcpu& c, const Op& op) {
         if (Size == 16 && (lin & 15) != 0) raise_gp0(c);
         b = read_pointer<Size>(c, lin, op.seg);
     }
+    enter_mmx(c);
     u64 result = 0;
     begin_unmasked(c);
     F(&result, b);
     finish_unmasked(c, false);
-    enter_mmx(c);
     set_mmx(c, op.r1, result);
 }
 

@@ -199,7 +199,9 @@ constexpr auto kRows = std::to_array<Row>(
                                                                                      TESSERA_ROW128(
                                                                                          Sha1rnds4,
                                                                                          Invalid, sha1rnds4,
-                                                                                         16, kRowSha)});
+                                                                                         16,
+                                                                                         kRowSha |
+                                                                                             kRowUnaligned)});
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // Vector instructions steered by a mask in a register: variable blends, masked moves, gathers.
 //
 // Elements whose mask is clear are not accessed and cannot fault.
+#include <algorithm>
 #include <cstring>
 
 #include "cpu/soft/fp/vector_lower.h"
@@ -139,9 +140,13 @@ template <Form F>
 void maskmovdqu(Vcpu& c, const Op& op) {
     check_available(c, kTrapOf<F>);
     const u64 first = effective_address(c, op);
-    for (unsigned i = 0; i < 16; ++i)
-        if (selected(element<u8>(c, op.r2, i)))
-            probe(c, element_address<u8>(c, op, first, i, Access::Write), 1, Access::Write, op.seg);
+    const u64 start = element_address<u8>(c, op, first, 0, Access::Write);
+    // A fault is reported at the first byte of the operand in the page, chosen or not.
+    for (unsigned i = 0; i < 16; ++i) {
+        if (!selected(element<u8>(c, op.r2, i))) continue;
+        const u64 page = element_address<u8>(c, op, first, i, Access::Write) & ~kPageMask;
+        probe(c, std::max(page, start), 1, Access::Write, op.seg);
+    }
     for (unsigned i = 0; i < 16; ++i)
         if (selected(element<u8>(c, op.r2, i)))
             store<u8>(c, element_address<u8>(c, op, first, i, Access::Write), element<u8>(c, op.r1, i),
@@ -151,7 +156,8 @@ void maskmovdqu(Vcpu& c, const Op& op) {
 // --- gathers: r1 the destination, r2 the mask, Op::index the vector of indices
 
 // Restartable: an element that was fetched has its mask cleared, so a fault leaves what is still to be done
-// [SDM 2 VGATHERDPS].
+// [SDM 2 VGATHERDPS]. Elements before it have their masks
+// cleared whether chosen or not, those after it not, as on the host (AMD family 1Ah).
 template <typename T, typename Index, unsigned Width>
 void gather(Vcpu& c, const Op& op) {
     check_available(c, kTrapAvx);
@@ -160,12 +166,10 @@ void gather(Vcpu& c, const Op& op) {
     u8* const data = vector_at(c, op.r1);
     u8* const mask = vector_at(c, op.r2);
     for (unsigned i = 0; i < kCount; ++i) {
-        // Every element's mask is its sign bit, spread, so that a restart finds it as it was.
-        const T spread = selected(element<T>(c, op.r2, i)) ? static_cast<T>(~T{0}) : T{0};
-        std::memcpy(mask + i * sizeof(T), &spread, sizeof(T));
-    }
-    for (unsigned i = 0; i < kCount; ++i) {
-        if (!selected(element<T>(c, op.r2, i))) continue;
+        if (!selected(element<T>(c, op.r2, i))) {
+            std::memset(mask + i * sizeof(T), 0, sizeof(T));
+            continue;
+        }
         const auto index =
             static_cast<s64>(static_cast<std::make_signed_t<Index>>(element<Index>(c, op.index, i)));
         u64 offset = c.reg[op.base] + (static_cast<u64>(index) << op.scale) +

@@ -150,12 +150,22 @@ void begin_wait(Vcpu& c) {
     if ((c.fp_traps & kTrapX87Unmasked) != 0 && x87_pending(c)) raise_x87_error(c);
 }
 
+// The host (AMD family 1Ah) looks at the first and the last byte before it reads: a fault in the second page is
+// reported at the last.
+template <unsigned Size>
+u64 readable(Vcpu& c, const Op& op) {
+    const u64 lin = linear(c, op, Size, Access::Read);
+    probe(c, lin, 1, Access::Read, op.seg);
+    probe(c, lin + Size - 1, 1, Access::Read, op.seg);
+    return lin;
+}
+
 template <Format F>
 void fldenv(Vcpu& c, const Op& op) {
     begin_wait(c);
     constexpr unsigned kSize = kEnvironment<F>;
     std::array<u8, kSize> image;
-    load_bytes<kSize>(c, linear(c, op, kSize, Access::Read), image.data(), op.seg);
+    load_bytes<kSize>(c, readable<kSize>(c, op), image.data(), op.seg);
     const Words words = load_words<F>(image.data());
     if (!c.x87_live) x87_load(c);
     // Through the host, which keeps the registers where they are while TOP changes.
@@ -173,7 +183,7 @@ void frstor(Vcpu& c, const Op& op) {
     begin_wait(c);
     constexpr unsigned kSize = kEnvironment<F> + kRegisters;
     std::array<u8, kSize> image;
-    load_bytes<kSize>(c, linear(c, op, kSize, Access::Read), image.data(), op.seg);
+    load_bytes<kSize>(c, readable<kSize>(c, op), image.data(), op.seg);
     const Words words = load_words<F>(image.data());
     x87_save(c);
     c.fpu.status = static_cast<u16>(words.w[1]);

@@ -62,6 +62,7 @@ void x87_set_control(Vcpu& c, u16 control) {
 
 void x87_init(Vcpu& c) {
     if (c.x87_live) asm volatile("fninit");
+    if (!c.x87_live) set_x87_top(c.fpu, 0);
     c.fpu.control = 0x037f;
     c.fpu.status = 0;
     c.fpu.tag = 0xffff;
