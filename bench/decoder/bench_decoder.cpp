@@ -46,7 +46,7 @@ std::vector<u8> read_code(const std::string& path) {
 // Processor time of this thread, so that other load on the machine disturbs less.
 double cpu_nanoseconds() {
     timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return 1e9 * static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec);
 }
 
