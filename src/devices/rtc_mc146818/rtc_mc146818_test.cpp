@@ -149,7 +149,7 @@ TEST_F(RtcTest, SetFreezesTheTimeAndKeepsWhatIsWritten) {
     out(Sec, 0x77);
     EXPECT_EQ(in(Sec), 0x77);
     EXPECT_EQ(in(A) & 0x80, 0);
-    EXPECT_EQ(in(C) & kUf, 0);
+    EXPECT_EQ(in(C)&kUf, 0);
 }
 
 TEST_F(RtcTest, SecondsKeepTheirBeatWhenOnlySetWasUsed) {
