@@ -137,7 +137,8 @@ private:
         if (kind < 94) return kReadOnlyBase + random_.below(4000);
         if (kind < 96) return kReadOnlyBase - random_.below(20);
         if (kind < 98) return kReadOnlyBase + 4096 - random_.below(40);
-        return random_.chance(50) ? u64{0x0000'7fff'dead'b000} << random_.below(18) : kDataBase - 8;
+        // Not canonical, or not mapped. (Kernel addresses would tell whether the host maps them.)
+        return random_.chance(50) ? (u64{1} << 47) + random_.below(u64{1} << 62) : kDataBase - 8;
     }
 
     // --- instructions
@@ -200,8 +201,6 @@ private:
         out_.code.insert(out_.code.end(), raw, raw + 8);
     }
 
-    u64& reg(unsigned n) { return out_.in.gpr[n]; }
-
     static void patch(std::array<u8, 24>& bytes, unsigned at, unsigned size, u64 value) {
         std::memcpy(bytes.data() + at, &value, size);
     }
@@ -245,9 +244,9 @@ private:
     bool prepare_string(const Insn& in, bool direct) {
         if (in.has(InsnFlag::Rep) || in.has(InsnFlag::Repne))
             set(x86::Rcx, random_.chance(80) ? random_.below(40) : random_.below(900), direct);
-        const bool gs = in.segment == x86::Gs;
-        set(x86::Rsi, target(8) - (gs ? kGsBase : 0), direct);
-        set(x86::Rdi, random_.chance(20) ? reg(x86::Rsi) + random_.below(16) : target(8), direct);
+        const u64 source = target(8);
+        set(x86::Rsi, source - (in.segment == x86::Gs ? kGsBase : 0), direct);
+        set(x86::Rdi, random_.chance(20) ? source + random_.below(16) : target(8), direct);
         return true;
     }
 
