@@ -11,6 +11,8 @@ namespace tessera {
 namespace {
 
 constexpr unsigned kLint0 = 0;
+constexpr unsigned kPitIrq = 0;
+constexpr u64 kPort92 = 0x92;
 constexpr boot::IsaDevice kStandardRtc{.port = 0x70, .irq = 8};
 
 acpi_pm::Config pm_config(const boot::BoardDescription& board) {
@@ -35,7 +37,12 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       pic_(IrqLine(fabric_.lint_pins(), kLint0)),
       com1_(isa_line(com1_irq(description_)), config.serial != nullptr ? *config.serial : nobody_, lock_,
             vm.clock(), timers_),
+      pit_(vm.clock(), timers_, isa_line(kPitIrq)),
       rtc_({}, isa_line(description_.rtc.value_or(kStandardRtc).irq), vm.clock(), timers_),
+      keyboard_controller_(isa_line(description_.keyboard.value_or(boot::KeyboardController{}).keyboard_irq),
+                           isa_line(description_.keyboard.value_or(boot::KeyboardController{}).mouse_irq), vm,
+                           a20_, vm.clock(), timers_),
+      port92_(vm, a20_),
       acpi_pm_(pm_config(description_),
                isa_line(description_.acpi_pm.value_or(boot::AcpiPmDescription{}).sci_irq), vm, vm.clock(),
                timers_),
@@ -129,6 +136,18 @@ Status Board::add_ports() {
         places.push_back({"8259A slave", Pic::kSlaveBase, Pic::kPortCount, &pic_.slave_ports()});
         places.push_back({"8259A ELCR", Pic::kElcrBase, Pic::kPortCount, &pic_.elcr_ports()});
     }
+    if (description_.has_pit) {
+        using Pit = pit8254::Pit8254;
+        places.push_back({"8254", Pit::kCounterBase, Pit::kCounterPorts, &pit_.counter_ports()});
+        places.push_back({"port 61h", Pit::kSpeakerBase, Pit::kSpeakerPorts, &pit_.speaker_port()});
+    }
+    if (description_.keyboard) {
+        places.push_back(
+            {"i8042 data", description_.keyboard->data_port, 1, &keyboard_controller_.data_port()});
+        places.push_back(
+            {"i8042 command", description_.keyboard->command_port, 1, &keyboard_controller_.command_port()});
+    }
+    if (description_.has_port92) places.push_back({"port 92h", kPort92, port92::kRegisterCount, &port92_});
     if (description_.rtc) places.push_back({"RTC", description_.rtc->port, rtc_mc146818::kPortCount, &rtc_});
     if (description_.acpi_pm) {
         places.push_back({"ACPI PM", description_.acpi_pm->pm1_event, acpi_pm::kPmBlockSize, &acpi_pm_});
@@ -173,6 +192,9 @@ void Board::reset_chips() {
     {
         const LockGuard guard(lock_);
         com1_.reset();
+        pit_.reset();
+        keyboard_controller_.reset();
+        port92_.reset();
         rtc_.reset();
         rtc_.firmware_init();
         acpi_pm_.reset();

@@ -11,10 +11,14 @@
 #include "bus/io_bus.h"
 #include "cpu/soft/soft_cpu.h"
 #include "devices/acpi_pm/acpi_pm.h"
+#include "devices/i8042/i8042.h"
 #include "devices/ioapic/ioapic.h"
 #include "devices/lapic/lapic.h"
 #include "devices/lapic/lapic_fabric.h"
 #include "devices/pic8259/pic8259.h"
+#include "devices/pit8254/pit8254.h"
+#include "devices/port92/port92.h"
+#include "devices/reset_control/a20_gate.h"
 #include "devices/reset_control/reset_control.h"
 #include "devices/rtc_mc146818/rtc_mc146818.h"
 #include "machines/board/interrupt_wiring.h"
@@ -80,7 +84,11 @@ private:
 
     NullChar nobody_;
     SerialPort com1_;
+    pit8254::Pit8254 pit_;
     rtc_mc146818::Rtc rtc_;
+    A20Latch a20_;
+    i8042::I8042 keyboard_controller_;
+    port92::Port92 port92_;
     acpi_pm::AcpiPm acpi_pm_;
     reset_control::ResetControl reset_control_;
 
