@@ -244,13 +244,15 @@ TESSERA_TO_MMX(cvttpd2pi, "movups (%1), %%xmm0\n\tcvttpd2pi %%xmm0, %%mm0")
 template <ConvertFn F, MmxSource S>
 void to_xmm(Vcpu& c, const Op& op) {
     check_available(c, kTrapSse);
-    begin_mmx(c);
-    x87_save(c);
     const void* b = nullptr;
-    if constexpr (S == MmxSource::Memory)
+    if constexpr (S == MmxSource::Memory) {
+        x87_save(c);
         b = read_pointer<8>(c, linear(c, op, 8, Access::Read), op.seg);
-    else
-        enter_mmx(c), b = mmx_at(c, op.r3);
+    } else {
+        begin_mmx(c);
+        enter_mmx(c);
+        b = mmx_at(c, op.r3);
+    }
     alignas(16) std::array<u64, 2> result = {c.ymm[op.r1][0], c.ymm[op.r1][1]};
     begin_unmasked(c);
     F(result.data(), b);

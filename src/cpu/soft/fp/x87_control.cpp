@@ -150,12 +150,12 @@ void begin_wait(Vcpu& c) {
     if ((c.fp_traps & kTrapX87Unmasked) != 0 && x87_pending(c)) raise_x87_error(c);
 }
 
-// The host (AMD family 1Ah) looks at the first and the last byte before it reads: a fault in the second page is
-// reported at the last.
+// The host (AMD family 1Ah) looks at the control word and the last byte before it reads: a fault in the
+// second page is reported at the last byte.
 template <unsigned Size>
 u64 readable(Vcpu& c, const Op& op) {
     const u64 lin = linear(c, op, Size, Access::Read);
-    probe(c, lin, 1, Access::Read, op.seg);
+    probe(c, lin, 4, Access::Read, op.seg);
     probe(c, lin + Size - 1, 1, Access::Read, op.seg);
     return lin;
 }

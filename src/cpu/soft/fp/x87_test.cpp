@@ -193,6 +193,13 @@ TEST(X87Test, FnsaveInitialisesAndFrstorRestores) {
     EXPECT_EQ(m.s.fpu.st, before.st);
 }
 
+TEST(X87Test, FninitMovesTopButNotTheRegisters) {
+    OneAndZero m;  // register 7 is 1, register 6 is 0
+    ASSERT_FALSE(m.step({0xdb, 0xe3}));
+    EXPECT_EQ(m.s.fpu.st[7], extended(1));
+    EXPECT_EQ(m.s.fpu.st[6], extended(0));
+}
+
 TEST(X87Test, SixteenBitProtectedEnvironmentHasFourteenBytes) {
     OneAndZero m;
     m.write<u64>(kData + 14, 0x7777'7777'7777'7777);
