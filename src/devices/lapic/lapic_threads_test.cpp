@@ -153,6 +153,7 @@ TEST(LapicThreadsTest, NoInterProcessorInterruptIsLost) {
         }
     };
     std::vector<std::thread> threads;
+    threads.reserve(kCpus);
     for (unsigned i = 0; i < kCpus; ++i) threads.emplace_back(run, i);
     for (auto& thread : threads) thread.join();
     for (unsigned to = 0; to < kCpus; ++to)
@@ -170,7 +171,7 @@ TEST(LapicThreadsTest, EveryTscDeadlineFires) {
         Lapic& lapic = *machine.cpus[self];
         EXPECT_EQ(lapic.write_msr(kMsrLvtTimer, 0x40050), MsrResult::Ok);
         for (unsigned round = 0; round < kRounds; ++round) {
-            const u64 deadline = machine.clock.ticks() + 1'000 + round % 7 * 500;
+            const u64 deadline = machine.clock.ticks() + 1'000 + u64{round % 7} * 500;
             EXPECT_EQ(lapic.write_msr(kMsrDeadline, deadline), MsrResult::Ok);
             while (!lapic.interrupt_pending()) machine.sleepers[self].sleep();
             EXPECT_GE(machine.clock.ticks(), deadline);
@@ -180,6 +181,7 @@ TEST(LapicThreadsTest, EveryTscDeadlineFires) {
         running.fetch_sub(1);
     };
     std::vector<std::thread> threads;
+    threads.reserve(kCpus);
     for (unsigned i = 0; i < kCpus; ++i) threads.emplace_back(run, i);
     while (running.load() != 0) {
         machine.clock.advance(700);
@@ -215,6 +217,7 @@ TEST(LapicThreadsTest, EveryKindOfMessageAgainstARunningCpu) {
         }
     });
     std::vector<std::thread> senders;
+    senders.reserve(2);
     for (unsigned s = 0; s < 2; ++s)
         senders.emplace_back([&, s] {
             for (unsigned i = 0; i < kMessages || taken.load() < 100; ++i) {

@@ -59,7 +59,7 @@ bool Counter::output_settled(Tick now) const {
     const u64 e = elapsed(now);
     const u64 n = state_.length;
     switch (mode()) {
-        case Mode::InterruptOnTerminalCount: return e >= n;
+        case Mode::InterruptOnTerminalCount:
         case Mode::HardwareRetriggerableOneShot: return e >= n;
         // GATE low forces OUT high in modes 2 and 3. A count of 1 is illegal there and gives no pulses.
         case Mode::RateGenerator: return phase() == Phase::Held || n < 2 || e % n != n - 1;
