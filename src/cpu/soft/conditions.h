@@ -1,6 +1,7 @@
 // The sixteen conditions of Jcc, SETcc and CMOVcc, read from Vcpu::status.
 #pragma once
 
+#include <array>
 #include <utility>
 
 #include "cpu/soft/vcpu.h"
@@ -37,11 +38,11 @@ template <u8 Cond>
     return holds != ((Cond & 1) != 0);
 }
 
-// Table of F<0>::value ... F<15>::value, for lowering: pick the handler of an instruction's condition.
+// For lowering: F<cond>::kHandler.
 template <template <u8> typename F>
-[[nodiscard]] inline auto for_condition(unsigned cond) {
+[[nodiscard]] inline Handler for_condition(unsigned cond) {
     return [cond]<u8... C>(std::integer_sequence<u8, C...>) {
-        static constexpr decltype(F<0>::value) kTable[] = {F<C>::value...};
+        static constexpr std::array<Handler, 16> kTable{F<C>::kHandler...};
         return kTable[cond & 15];
     }(std::make_integer_sequence<u8, 16>{});
 }

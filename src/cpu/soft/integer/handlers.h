@@ -21,9 +21,10 @@ enum class Place : u8 { R1, R2, Imm, Mem };
 
 // --- flat memory operands
 
-// The host address of the op's flat operand, if the TLB has it.
+// The host address of the op's flat operand, if the TLB has it. Always inline: a chain handler whose local
+// variable has an address does not compile with AddressSanitizer.
 template <typename T, Access A>
-[[nodiscard]] inline bool flat_hit(Vcpu& c, const Op* op, u64* host) {
+[[nodiscard, gnu::always_inline]] inline bool flat_hit(Vcpu& c, const Op* op, u64* host) {
     const u64 lin =
         c.reg[op->base] + (c.reg[op->index] << op->scale) + static_cast<u64>(static_cast<s64>(op->disp));
     const TlbEntry& e = tlb_entry(c, lin);

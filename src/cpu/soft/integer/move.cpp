@@ -154,7 +154,7 @@ template <typename T, Place Src>
 struct MoveIf {
     template <u8 Cond>
     struct Of {
-        static constexpr Handler value = move_if<Cond, T, Src>;
+        static constexpr auto kHandler = move_if<Cond, T, Src>;
     };
 };
 
@@ -182,7 +182,7 @@ template <Place Dst>
 struct SetIf {
     template <u8 Cond>
     struct Of {
-        static constexpr Handler value = set_if<Cond, Dst>;
+        static constexpr auto kHandler = set_if<Cond, Dst>;
     };
 };
 

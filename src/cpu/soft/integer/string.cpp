@@ -323,7 +323,7 @@ enum class Progress : u8 { Done, Interrupted };
 // A fault in the middle of REP CMPS or SCAS finds the flags of the last comparison, as on AMD processors
 // (Intel's put back those from before [SDM 2B REP]).
 template <typename I, typename T>
-Progress repeat(Vcpu& c, const Op& op) {
+[[gnu::noinline]] Progress repeat(Vcpu& c, const Op& op) {
     const u64 mask = address_mask(op);
     const bool up = (c.eflags & x86::eflags::kDf) == 0;
     const bool by_one = (c.eflags & x86::eflags::kTf) != 0;  // the trap comes after each element
@@ -349,12 +349,10 @@ Progress repeat(Vcpu& c, const Op& op) {
 }
 
 template <typename I, typename T>
-TESSERA_HANDLER void string_once(Vcpu& c, const Op* op) {
-    c.cur = op;
+[[gnu::noinline]] void run_once(Vcpu& c, const Op& op) {
     u16 status = c.status;
-    I::template once<T>(c, *op, status);
+    I::template once<T>(c, op, status);
     c.status = status;
-    TESSERA_NEXT(c, op);
 }
 
 // Interrupted: back to the dispatcher, which comes here again after it has seen to what is wanted. RF, so
@@ -374,7 +372,7 @@ TESSERA_HANDLER void string_repeated(Vcpu& c, const Op* op) {
 
 // The TLB's host address for [lin, +bytes), if those lie in one page.
 template <Access A>
-[[nodiscard]] inline bool span_hit(Vcpu& c, u64 lin, u64 bytes, u64* host) {
+[[nodiscard, gnu::always_inline]] inline bool span_hit(Vcpu& c, u64 lin, u64 bytes, u64* host) {
     const TlbEntry& e = tlb_entry(c, lin);
     *host = lin + static_cast<u64>(e.addend);
     return ((lin + (bytes - 1)) & ~kPageMask) == (A == Access::Write ? e.tag_w : e.tag_r) &&
@@ -426,7 +424,7 @@ bool lower_one(const x86::Insn& in, Op& op) {
         }
         return use(op, TESSERA_SIZED(in.operand_size, string_repeated<I, T>));
     }
-    return use(op, TESSERA_SIZED(in.operand_size, string_once<I, T>));
+    return use(op, TESSERA_SIZED(in.operand_size, continue_with<run_once<I, T>>));
 }
 
 // Ports have no 64-bit width.
@@ -435,9 +433,9 @@ bool lower_port(const x86::Insn& in, Op& op) {
     op.seg = in.segment;
     const bool repeated = (op.flags & (kRep | kRepne)) != 0;
     switch (in.operand_size) {
-        case 1: return use(op, repeated ? string_repeated<I, u8> : string_once<I, u8>);
-        case 2: return use(op, repeated ? string_repeated<I, u16> : string_once<I, u16>);
-        default: return use(op, repeated ? string_repeated<I, u32> : string_once<I, u32>);
+        case 1: return use(op, repeated ? string_repeated<I, u8> : continue_with<run_once<I, u8>>);
+        case 2: return use(op, repeated ? string_repeated<I, u16> : continue_with<run_once<I, u16>>);
+        default: return use(op, repeated ? string_repeated<I, u32> : continue_with<run_once<I, u32>>);
     }
 }
 
