@@ -25,8 +25,8 @@ OPTIONS = None
 HARMLESS = [
     r"Spectre V2|Spectre V1|Speculative|Retbleed|RETBleed|SRSO|Transient|GDS|MMIO Stale|mitigat|Mitigat",
     r"process '.*' started with executable stack",
-    r"Warning: unable to open an initial console",  # never seen; kept out by the initramfs
-    r"device-mapper: core: CONFIG_IMA_DISABLE_HTABLE",
+    # A busy host takes the processor away in the middle of a measuring loop; the guest notices and measures otherwise.
+    r"tsc: PIT calibration deviates from PMTIMER",
 ]
 COMPLAINTS = [
     r"ACPI.*(Error|Warning|Exception)", r"Firmware Bug", r"Firmware Warn", r"BIOS bug", r"\bBUG\b", r"Call Trace",
@@ -49,7 +49,11 @@ def run_command(arch="amd64", cpus=1, memory="512M", cmdline="console=ttyS0", ex
             "--cpus", str(cpus), *extra]
 
 
-def check_messages(console):
+# The microvm has no PCI, and Linux calls that fatal before it goes on.
+NO_PCI = r"PCI: Fatal: No config space access function found|PCI: System does not support PCI"
+
+
+def check_messages(console, also_harmless="(?!)"):
     """The kernel has no complaint about the hardware."""
     log = console.ask("dmesg -r")
     bad = []
@@ -59,7 +63,7 @@ def check_messages(console):
             continue
         text = match[2]
         serious = (int(match[1]) & 7) <= 4 or any(re.search(p, text) for p in COMPLAINTS)
-        if serious and not any(re.search(p, text) for p in HARMLESS):
+        if serious and not any(re.search(p, text) for p in [*HARMLESS, also_harmless]):
             bad.append(line)
     check(not bad, "the kernel complains:\n" + "\n".join(bad))
     return log
@@ -105,7 +109,7 @@ def boot(arch, cpus, extra=(), memory="512M", word="x86_64"):
         console.prompt()
         check(console.ask("uname -m").strip() == word, "another architecture than expected")
         check_shell(console, cpus)
-        check_messages(console)
+        check_messages(console, NO_PCI if "microvm" in extra else "(?!)")
         check_time(console)
         power_off(console)
 

@@ -154,7 +154,10 @@ Status Board::add_ports() {
         places.push_back(
             {"ACPI GPE0", description_.acpi_pm->gpe0, acpi_pm::kGpe0BlockSize, &acpi_pm_.gpe0()});
     }
-    if (description_.reset)
+    // With PCI the reset register lies among its configuration ports.
+    if (config_.kind == MachineKind::Pc)
+        places.push_back({"PCI configuration", pci_config::kBase, pci_config::kPortCount, &pci_config_});
+    else if (description_.reset)
         places.push_back(
             {"reset control", description_.reset->port, reset_control::kRegisterCount, &reset_control_});
     for (const Place& place : places)
@@ -199,6 +202,7 @@ void Board::reset_chips() {
         rtc_.firmware_init();
         acpi_pm_.reset();
         reset_control_.reset();
+        pci_config_.reset();
         pic_.reset();
         io_apic_.reset();
     }

@@ -15,6 +15,7 @@
 #include "devices/ioapic/ioapic.h"
 #include "devices/lapic/lapic.h"
 #include "devices/lapic/lapic_fabric.h"
+#include "devices/pci_config/pci_config.h"
 #include "devices/pic8259/pic8259.h"
 #include "devices/pit8254/pit8254.h"
 #include "devices/port92/port92.h"
@@ -91,6 +92,7 @@ private:
     port92::Port92 port92_;
     acpi_pm::AcpiPm acpi_pm_;
     reset_control::ResetControl reset_control_;
+    pci_config::PciConfig pci_config_{reset_control_};
 
     // Last: CPUs go before what they touch.
     std::unique_ptr<soft::SoftEngine> engine_;
