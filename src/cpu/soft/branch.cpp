@@ -200,8 +200,15 @@ bool lower_direct(const x86::Insn& in, Op& op) {
             op.fn = by_size(in.operand_size, run_call<u16>, run_call<u32>, run_call<u64>);
             break;
         case Mnemonic::Loop: op.fn = run_loop<LoopKind::Loop>; break;
-        case Mnemonic::Loope: op.fn = run_loop<LoopKind::LoopEqual>; break;
-        case Mnemonic::Loopne: op.fn = run_loop<LoopKind::LoopNotEqual>; break;
+        // On AMD processors a REP or REPNE prefix decides which of the two it is (seen by the oracle).
+        case Mnemonic::Loope:
+            op.fn = in.has(x86::InsnFlag::Repne) ? run_loop<LoopKind::LoopNotEqual>
+                                                 : run_loop<LoopKind::LoopEqual>;
+            break;
+        case Mnemonic::Loopne:
+            op.fn =
+                in.has(x86::InsnFlag::Rep) ? run_loop<LoopKind::LoopEqual> : run_loop<LoopKind::LoopNotEqual>;
+            break;
         case Mnemonic::Jcxz: op.fn = run_loop<LoopKind::Jcxz>; break;
         default: return false;
     }

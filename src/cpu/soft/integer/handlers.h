@@ -142,7 +142,7 @@ bool lower_multiply(const x86::Insn& in, Op& op);
 bool lower_bits(const x86::Insn& in, Op& op);
 bool lower_bmi(const x86::Insn& in, Op& op);
 bool lower_atomic(const x86::Insn& in, Op& op);
-bool lower_stack(const x86::Insn& in, Op& op, bool* ends_block);
+bool lower_stack(const x86::Insn& in, Op& op);
 bool lower_decimal(const x86::Insn& in, Op& op);
 bool lower_flags(const x86::Insn& in, Op& op);
 

@@ -8,6 +8,7 @@ namespace tessera::soft {
 namespace {
 
 using x86::Mnemonic;
+namespace flag = x86::eflags;
 
 // --- the stack at any stack size. RSP only changes where set_sp is called, after all that can fault.
 
@@ -139,7 +140,7 @@ void push_all(Vcpu& c, const Op&) {
 template <typename T>
 void pop_all(Vcpu& c, const Op&) {
     const u64 sp = c.reg[x86::Rsp];
-    std::array<T, 8> values;
+    std::array<T, 8> values{};
     for (unsigned i = 0; i < 8; ++i) values[i] = stack_load<T>(c, sp_plus(c, sp, i * sizeof(T)));
     for (unsigned i = 0; i < 8; ++i) {
         if (const unsigned reg = 7 - i; reg != x86::Rsp) set_gpr<T>(c, static_cast<u8>(8 * reg), values[i]);
@@ -158,40 +159,52 @@ void pop_all(Vcpu& c, const Op&) {
 
 template <typename T>
 void push_flags(Vcpu& c, const Op&) {
-    using namespace x86::eflags;
-    u64 image = c.rflags() & ~(kVm | kRf);
+    u64 image = c.rflags() & ~(flag::kVm | flag::kRf);
     if (flags_are_virtual(c, sizeof(T))) {
-        image = (image & ~kIf) | kIopl;
-        if ((c.eflags & kVif) != 0) image |= kIf;
+        image = (image & ~flag::kIf) | flag::kIopl;
+        if ((c.eflags & flag::kVif) != 0) image |= flag::kIf;
     }
     push_value<T>(c, static_cast<T>(image));
 }
 
 template <typename T>
 void pop_flags(Vcpu& c, const Op&) {
-    using namespace x86::eflags;
     const bool is_virtual = flags_are_virtual(c, sizeof(T));
     const u64 sp = c.reg[x86::Rsp];
     const u64 image = stack_load<T>(c, sp);
     const u64 before = c.rflags();
-    u64 change = kStatus | kTf | kDf | kNt;
-    if constexpr (sizeof(T) > 2) change |= kAc | kId;
+    u64 change = flag::kStatus | flag::kTf | flag::kDf | flag::kNt;
+    if constexpr (sizeof(T) > 2) change |= flag::kAc | flag::kId;
     u64 after = 0;
     if (is_virtual) {
-        if (((image & kIf) != 0 && (before & kVip) != 0) || (image & kTf) != 0) raise_gp0(c);
-        after = (before & ~(change | kVif)) | (image & change);
-        if ((image & kIf) != 0) after |= kVif;
+        if (((image & flag::kIf) != 0 && (before & flag::kVip) != 0) || (image & flag::kTf) != 0)
+            raise_gp0(c);
+        after = (before & ~(change | flag::kVif)) | (image & change);
+        if ((image & flag::kIf) != 0) after |= flag::kVif;
     } else {
         if (!c.protected_mode() || (c.cpl == 0 && !c.v8086()))
-            change |= kIf | kIopl;
+            change |= flag::kIf | flag::kIopl;
         else if (c.cpl <= c.iopl())
-            change |= kIf;
+            change |= flag::kIf;
         after = (before & ~change) | (image & change);
     }
-    if constexpr (sizeof(T) > 2) after &= ~kRf;
+    if constexpr (sizeof(T) > 2) after &= ~flag::kRf;
     set_sp(c, sp_plus(c, sp, sizeof(T)));
     c.set_status(after);
-    set_eflags(c, (after & ~kStatus) | kOne);
+    set_eflags(c, (after & ~flag::kStatus) | flag::kOne);
+}
+
+// Only what lets something new happen (an interrupt, a trap, other access rights) needs the dispatcher.
+template <typename T>
+TESSERA_HANDLER void pop_flags_and_look(Vcpu& c, const Op* op) {
+    c.cur = op;
+    const u64 before = c.eflags;
+    pop_flags<T>(c, *op);
+    const u64 harmless = flag::kDf | (before & flag::kIf);
+    if (((before ^ c.eflags) & ~harmless) == 0) [[likely]]
+        TESSERA_NEXT(c, op);
+    c.rip = next_rip(c, *op);
+    c.instructions += op->n;
 }
 
 // --- ENTER LEAVE
@@ -234,7 +247,7 @@ TESSERA_HANDLER void leave(Vcpu& c, const Op* op) {
 
 }  // namespace
 
-bool lower_stack(const x86::Insn& in, Op& op, bool* ends_block) {
+bool lower_stack(const x86::Insn& in, Op& op) {
     const unsigned size = in.operand_size;
     switch (in.mnemonic) {
         case Mnemonic::Push: return lower_push(in, op);
@@ -244,9 +257,7 @@ bool lower_stack(const x86::Insn& in, Op& op, bool* ends_block) {
         case Mnemonic::Popa:
             return use(op, size == 2 ? continue_with<pop_all<u16>> : continue_with<pop_all<u32>>);
         case Mnemonic::Pushf: return use(op, TESSERA_SIZED_WORDS(size, continue_with<push_flags<T>>));
-        case Mnemonic::Popf:
-            *ends_block = true;
-            return use(op, TESSERA_SIZED_WORDS(size, end_with<pop_flags<T>>));
+        case Mnemonic::Popf: return use(op, TESSERA_SIZED_WORDS(size, pop_flags_and_look<T>));
         case Mnemonic::Enter:
             op.imm = in.immediate & 0xffff;
             op.r1 = static_cast<u8>(in.immediate2 & 31);
