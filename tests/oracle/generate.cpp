@@ -19,7 +19,9 @@ bool allowed(const Insn& in) {
     switch (in.insn_class) {
         case InsnClass::System:
         case InsnClass::XState: return false;
-        case InsnClass::Branch: return in.is(0, OperandKind::Relative);
+        // A REP prefix makes this processor swap LOOPE and LOOPNE, which no manual says.
+        case InsnClass::Branch:
+            return in.is(0, OperandKind::Relative) && !in.has(InsnFlag::Rep) && !in.has(InsnFlag::Repne);
         case InsnClass::String:
             return in.mnemonic != Mnemonic::Ins && in.mnemonic != Mnemonic::Outs && in.segment != x86::Fs;
         default: break;
