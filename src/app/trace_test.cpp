@@ -63,6 +63,8 @@ TEST_F(TraceTest, InterruptsAndMsrs) {
     auto traces = open(TraceKind::Int);
     traces->cpu()->on_interrupt(0, CpuTracer::Cause::Exception, 14, 2, 0x10, 0xfff);
     traces->cpu()->on_msr(0, true, 0x10, 5, false);
+    traces.reset();
+    EXPECT_EQ(contents(path), "cpu0 exception 0x0e error 0x2 at 0010:0000000000000fff\n");
     traces = open(TraceKind::Msr);
     traces->cpu()->on_msr(1, false, 0xc0000080, 0xd01, true);
     traces.reset();
