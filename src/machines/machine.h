@@ -29,9 +29,9 @@ struct MachineConfig {
     unsigned cpus = 1;        // the same number the VM was created with
     soft::CpuModel cpu_model = soft::CpuModel::Max;
 
-    std::string kernel;   // path of a bzImage or an ELF kernel
-    std::string initrd;   // path; empty: none
-    std::string cmdline;  // the kernel's command line
+    std::string kernel{};   // path of a bzImage or an ELF kernel
+    std::string initrd{};   // path; empty: none
+    std::string cmdline{};  // the kernel's command line
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
     CharBackend* serial = nullptr;

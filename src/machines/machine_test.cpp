@@ -1,0 +1,169 @@
+// The machines, with kernels of a few instructions: an ELF file whose code talks to the chips.
+#include "machines/machine.h"
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <initializer_list>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace tessera {
+namespace {
+
+// An ELF64 executable with one segment at 1 MiB, entered in 64-bit mode [ELF "ELF Header", "Program Header"].
+std::vector<u8> elf_with(const std::vector<u8>& code) {
+    constexpr u64 kLoadAddress = 0x10'0000;
+    std::vector<u8> file;
+    const auto put = [&](u64 value, unsigned bytes) {
+        for (unsigned i = 0; i < bytes; ++i) file.push_back(static_cast<u8>(value >> (8 * i)));
+    };
+    for (const int byte : {0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0}) put(static_cast<u64>(byte), 1);
+    put(0, 8);
+    put(2, 2);   // ET_EXEC
+    put(62, 2);  // EM_X86_64
+    put(1, 4);
+    put(kLoadAddress, 8);  // entry
+    put(64, 8);            // program headers
+    put(0, 8);
+    put(0, 4);
+    put(64, 2);
+    put(56, 2);
+    put(1, 2);
+    put(0, 6);
+    put(1, 4);    // PT_LOAD
+    put(7, 4);    // readable, writable, executable
+    put(120, 8);  // offset
+    put(kLoadAddress, 8);
+    put(kLoadAddress, 8);
+    put(code.size(), 8);
+    put(code.size(), 8);
+    put(1, 8);
+    file.insert(file.end(), code.begin(), code.end());
+    return file;
+}
+
+class Code {
+public:
+    Code& out_byte(u16 port, u8 value) {
+        return add({0x66, 0xba, static_cast<u8>(port), static_cast<u8>(port >> 8), 0xb0, value, 0xee});
+    }
+    Code& out_word(u16 port, u16 value) {
+        return add({0x66, 0xba, static_cast<u8>(port), static_cast<u8>(port >> 8), 0x66, 0xb8,
+                    static_cast<u8>(value), static_cast<u8>(value >> 8), 0x66, 0xef});
+    }
+    Code& print(const std::string& text) {
+        for (const char c : text) out_byte(0x3f8, static_cast<u8>(c));
+        return *this;
+    }
+    // SLP_TYP 5, SLP_EN to PM1a_CNT.
+    Code& power_off() { return out_word(0x604, 5 << 10 | 1 << 13).stop(); }
+    Code& stop() { return add({0xfa, 0xf4, 0xeb, 0xfc}); }
+    Code& add(std::initializer_list<int> bytes) {
+        for (const int byte : bytes) bytes_.push_back(static_cast<u8>(byte));
+        return *this;
+    }
+    [[nodiscard]] const std::vector<u8>& bytes() const { return bytes_; }
+
+private:
+    std::vector<u8> bytes_;
+};
+
+class Listener final : public CharBackend {
+public:
+    bool put(u8 byte) override {
+        text += static_cast<char>(byte);
+        return true;
+    }
+    void receive_ready() override {}
+    void connect(CharPeer* /*peer*/) override {}
+    std::string text;
+};
+
+struct MachineTest : testing::TestWithParam<MachineKind> {
+    ~MachineTest() override { std::filesystem::remove(path); }
+    void write_kernel(const std::vector<u8>& bytes) const {
+        std::ofstream(path, std::ios::binary)
+            .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    }
+    [[nodiscard]] MachineConfig config() {
+        return {.kind = GetParam(), .memory = 16 * kMiB, .kernel = path, .serial = &listener};
+    }
+    Ending run(const Code& code, OnReset on_reset = OnReset::End) {
+        write_kernel(elf_with(code.bytes()));
+        auto vm = Vm::create(1, on_reset);
+        const auto built = build_machine(**vm, config());
+        EXPECT_TRUE(built.has_value()) << built.error().message;
+        if (!built) return {};
+        (*vm)->start();
+        Ending ending = (*vm)->wait();
+        resets = (*vm)->resets();
+        return ending;
+    }
+    std::string path =
+        testing::TempDir() + "tessera_machine_test_" + std::to_string(static_cast<int>(GetParam()));
+    Listener listener;
+    u64 resets = 0;
+};
+
+TEST_P(MachineTest, PrintsOnCom1AndPowersOff) {
+    EXPECT_EQ(run(Code().print("hello").power_off()).kind, Ending::Kind::PoweredOff);
+    EXPECT_EQ(listener.text, "hello");
+}
+
+TEST_P(MachineTest, TheResetRegisterAndTheKeyboardControllerReset) {
+    Ending ending = run(Code().out_byte(0xcf9, 0x06).stop());
+    EXPECT_EQ(ending.kind, Ending::Kind::Reset);
+    EXPECT_EQ(ending.reset_source, ResetSource::ResetRegister);
+    ending = run(Code().out_byte(0x64, 0xfe).stop());
+    EXPECT_EQ(ending.kind, Ending::Kind::Reset);
+    EXPECT_EQ(ending.reset_source, ResetSource::KeyboardController);
+}
+
+TEST_P(MachineTest, ATripleFaultEndsOrResets) {
+    // LIDT of an empty table, then INT3.
+    const Code fault = Code().add({0x6a, 0x00, 0x6a, 0x00, 0x0f, 0x01, 0x1c, 0x24, 0xcc});
+    Code code;
+    code.add({0x48, 0xc7, 0xc4, 0x00, 0x80, 0x00, 0x00});  // mov $0x8000, %rsp
+    for (const u8 byte : fault.bytes()) code.add({byte});
+    EXPECT_EQ(run(code).kind, Ending::Kind::TripleFault);
+}
+
+TEST_P(MachineTest, MemoryIsFreshAfterAReset) {
+    Code code;
+    code.add({0x80, 0x3c, 0x25, 0x00, 0x00, 0x20, 0x00, 0x00});  // cmpb $0, 0x200000
+    code.add({0x75, 8 + 7 + 7 + 4});                             // jne stale
+    code.add({0xc6, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00, 0x01});  // movb $1, 0x200000
+    code.out_byte(0x3f8, 'a').out_byte(0xcf9, 0x06).stop();
+    code.print("stale").power_off();  // stale:
+    write_kernel(elf_with(code.bytes()));
+    auto vm = Vm::create(1, OnReset::Restart);
+    ASSERT_TRUE(build_machine(**vm, config()).has_value());
+    (*vm)->start();
+    while ((*vm)->resets() < 3 && !(*vm)->ended()) std::this_thread::yield();
+    (*vm)->stop();
+    EXPECT_EQ((*vm)->wait().kind, Ending::Kind::Stopped);
+    EXPECT_EQ(listener.text.find("stale"), std::string::npos);
+    EXPECT_GE(listener.text.size(), 3U);
+}
+
+TEST_P(MachineTest, UnusableKernelsAreRefusedByName) {
+    auto vm = Vm::create(1, OnReset::End);
+    auto status = build_machine(**vm, config());
+    ASSERT_FALSE(status.has_value());
+    EXPECT_EQ(status.error().code, Errc::NotFound);
+    EXPECT_NE(status.error().message.find(path), std::string::npos);
+    write_kernel(std::vector<u8>(5000, 0x20));
+    vm = Vm::create(1, OnReset::End);
+    status = build_machine(**vm, config());
+    ASSERT_FALSE(status.has_value());
+    EXPECT_NE(status.error().code, Errc::HostFailure);
+    EXPECT_NE(status.error().message.find(path), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, MachineTest, testing::Values(MachineKind::Pc, MachineKind::Microvm));
+
+}  // namespace
+}  // namespace tessera
