@@ -95,7 +95,7 @@ void compare_lanes(Report& report, const char* name, unsigned index, const void*
     }
 }
 
-void compare_fp(Report& report, const XsaveImage& native, const XsaveImage& guest) {
+void compare_fp(Report& report, const XsaveImage& native, const XsaveImage& guest, u32 ignored_mxcsr) {
     const auto word = [](const XsaveImage& image, unsigned at, unsigned size) {
         u64 value = 0;
         std::memcpy(&value, image.legacy.data() + at, size);
@@ -108,7 +108,8 @@ void compare_fp(Report& report, const XsaveImage& native, const XsaveImage& gues
     field("fcw", 0, 2);
     field("fsw", 2, 2);
     field("ftw", 4, 1);
-    field("mxcsr", 24, 4);
+    const u64 mxcsr = (word(native, 24, 4) ^ word(guest, 24, 4)) & ~u64{ignored_mxcsr};
+    if (mxcsr != 0) report.difference("mxcsr", word(native, 24, 4), word(guest, 24, 4));
     for (unsigned i = 0; i < 8; ++i)
         compare_lanes(report, "st", i, native.legacy.data() + 32 + i * 16, guest.legacy.data() + 32 + i * 16,
                       2);
@@ -144,7 +145,11 @@ Report compare(const Case& test, Registers& native, Registers& guest, std::span<
         report.difference("rflags", native.rflags & flags, guest.rflags & flags);
     normalize(native.fp);
     normalize(guest.fp);
-    compare_fp(report, native.fp, guest.fp);
+    // Known deviation: with an unmasked exception the host rounds as if the exponent had no limit, or stops
+    // between the steps of DPPS; the interpreter computes masked and raises afterwards (docs/cpu.md), so OE,
+    // UE, PE may differ.
+    constexpr u32 kSimdException = 19, kPostFlags = 0x38;
+    compare_fp(report, native.fp, guest.fp, native.vector == kSimdException ? kPostFlags : 0);
     if (std::memcmp(native_bytes.data(), guest_bytes.data(), native_bytes.size()) != 0)
         for (std::size_t i = 0; i < native_bytes.size(); i += 8) {
             u64 a = 0, b = 0;
