@@ -11,6 +11,7 @@
 
 #include "app/options.h"
 #include "vm/guest_ram.h"
+#include "vm/host_cpu.h"
 #include "vm/host_time.h"
 
 namespace tessera::app {
@@ -38,7 +39,7 @@ std::string doctor_report() {
     const bool counter = tsc.source() == HostTsc::Source::Processor;
     std::string text = version_text();
     const auto row = [&](std::string_view what, std::string_view value) {
-        text += fmt::format("{:<12} {}\n", what, value);
+        text += fmt::format("{:<13} {}\n", what, value);
     };
     row("processor", processor_name());
     row("CPUs", fmt::format("{} usable", std::thread::hardware_concurrency()));
@@ -48,7 +49,11 @@ std::string doctor_report() {
                     : std::string("CLOCK_MONOTONIC: the processor's counter is not invariant"));
     row("KVM", kvm_state());
     row("terminal", isatty(STDIN_FILENO) != 0 ? "yes: raw mode with Ctrl-a keys" : "no: plain pipe");
-    row("engine", "soft: the software CPU is the only engine of this version");
+    const std::string missing = missing_host_features();
+    row("instructions",
+        missing.empty() ? "x86-64-v3 and " + optional_host_features() : "missing: " + missing);
+    row("engine", missing.empty() ? "soft: the software CPU is the only engine of this version"
+                                  : "none: the software CPU needs an x86-64-v3 processor");
     return text;
 }
 

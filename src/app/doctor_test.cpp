@@ -7,7 +7,8 @@ namespace {
 
 TEST(DoctorTest, SaysWhatTheHostHasAndWhatWouldBeUsed) {
     const std::string report = doctor_report();
-    for (const char* row : {"\nprocessor ", "\nmemory ", "\ntime ", "\nKVM ", "\nengine       soft"})
+    for (const char* row : {"\nprocessor ", "\nmemory ", "\ntime ", "\nKVM ", "\ninstructions  x86-64-v3",
+                            "\nengine        soft"})
         EXPECT_NE(report.find(row), std::string::npos) << row << " missing in\n" << report;
 }
 

@@ -115,7 +115,8 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
     CLI::App* command = app.add_subcommand("run", "Boot a Linux kernel; its serial port is this terminal");
     command->add_option("--kernel", run.kernel, "bzImage, or an ELF vmlinux")->required()->type_name("FILE");
     command->add_option("--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
-    command->add_option("--cmdline", run.cmdline, "the kernel's command line")->type_name("TEXT");
+    command->add_option("--cmdline", run.cmdline, "the kernel's command line (default console=ttyS0)")
+        ->type_name("TEXT");
     command->add_option("--memory", typed.memory, "size of the guest's memory (default 512M)")
         ->type_name("SIZE");
     command->add_option("--cpus", typed.cpus, "number of virtual CPUs (default 1)")->type_name("N");

@@ -26,7 +26,7 @@ struct TraceRequest {
 struct RunOptions {
     std::string kernel;
     std::string initrd;
-    std::string cmdline;
+    std::string cmdline = "console=ttyS0";
     u64 memory = 512 * kMiB;
     unsigned cpus = 1;
     MachineKind machine = MachineKind::Pc;

@@ -28,6 +28,7 @@ TEST(OptionsTest, RunNeedsOnlyAKernel) {
     const RunOptions run = run_options({"run", "--kernel", "bzImage"});
     EXPECT_EQ(run.kernel, "bzImage");
     EXPECT_EQ(run.initrd, "");
+    EXPECT_EQ(run.cmdline, "console=ttyS0");
     EXPECT_EQ(run.memory, u64{512} << 20);
     EXPECT_EQ(run.cpus, 1U);
     EXPECT_EQ(run.machine, MachineKind::Pc);
