@@ -28,9 +28,10 @@ struct Recorder final : ApicFabric {
 
 class IoApicTest : public testing::Test {
 protected:
+    void TearDown() override { EXPECT_EQ(refused, 0u) << "an access of the helpers was refused"; }
     u32 in(u64 offset) {
         std::array<std::byte, 4> data{};
-        EXPECT_EQ(chip.read(offset, data), IoStatus::Ok);
+        refused |= static_cast<unsigned>(chip.read(offset, data));
         u32 value = 0;
         std::memcpy(&value, data.data(), 4);
         return value;
@@ -38,7 +39,7 @@ protected:
     void out(u64 offset, u32 value) {
         std::array<std::byte, 4> data{};
         std::memcpy(data.data(), &value, 4);
-        EXPECT_EQ(chip.write(offset, data), IoStatus::Ok);
+        refused |= static_cast<unsigned>(chip.write(offset, data));
     }
     u32 reg(u8 index) {
         out(0x00, index);
@@ -60,6 +61,9 @@ protected:
         chip.set_level(pin, false);
     }
 
+    // IoStatus values of the helpers, together; Ok is 0. Without a branch per access the analyzer stays
+    // quick.
+    unsigned refused = 0;
     Recorder fabric;
     IoApic chip{{.id = 3}, fabric};
 };

@@ -23,6 +23,8 @@ class Pit8254Test : public testing::Test {
 protected:
     Pit8254Test() { to_tick(10); }
 
+    void TearDown() override { EXPECT_EQ(refused, 0u) << "an access of the helpers was refused"; }
+
     // Moves to the first nanosecond of a tick of the 1.193182 MHz clock.
     void to_tick(u64 tick) {
         const u64 ns = static_cast<u64>((u128{tick} * 1'000'000'000 + 1'193'181) / 1'193'182);
@@ -32,21 +34,21 @@ protected:
     void ticks(u64 count) { to_tick(tick_ + count); }
     u8 in(u64 offset) {
         std::array<std::byte, 1> data{};
-        EXPECT_EQ(pit.counter_ports().read(offset, data), IoStatus::Ok);
+        refused |= static_cast<unsigned>(pit.counter_ports().read(offset, data));
         return std::to_integer<u8>(data[0]);
     }
     void out(u64 offset, unsigned value) {
         const std::array<std::byte, 1> data{static_cast<std::byte>(value)};
-        EXPECT_EQ(pit.counter_ports().write(offset, data), IoStatus::Ok);
+        refused |= static_cast<unsigned>(pit.counter_ports().write(offset, data));
     }
     u8 in61() {
         std::array<std::byte, 1> data{};
-        EXPECT_EQ(pit.speaker_port().read(0, data), IoStatus::Ok);
+        refused |= static_cast<unsigned>(pit.speaker_port().read(0, data));
         return std::to_integer<u8>(data[0]);
     }
     void gate2(bool high) {
         const std::array<std::byte, 1> data{static_cast<std::byte>(high ? 1 : 0)};
-        EXPECT_EQ(pit.speaker_port().write(0, data), IoStatus::Ok);
+        refused |= static_cast<unsigned>(pit.speaker_port().write(0, data));
     }
     bool out2() { return (in61() & 0x20) != 0; }
     u16 read16(unsigned counter) {
@@ -72,6 +74,9 @@ protected:
         return seen;
     }
 
+    // IoStatus values of the helpers, together; Ok is 0. Without a branch per access the analyzer stays
+    // quick.
+    unsigned refused = 0;
     FakeClock clock;
     testing_rig::RecordingSink wires;
     Pit8254 pit{clock, clock, IrqLine(wires, 0)};
