@@ -5,10 +5,9 @@
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 void update_tlb_set(Vcpu& c) {
     const bool ac = (c.eflags & eflags::kAc) != 0;

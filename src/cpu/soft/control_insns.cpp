@@ -5,10 +5,9 @@
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/system_insns.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 // --- MOV CRn, MOV DRn: r1 the general register, r2 the number, r3 4 or 8
 

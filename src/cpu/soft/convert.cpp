@@ -1,10 +1,9 @@
 // Between the interpreter's Vcpu and the architectural State that engines, snapshots and tests exchange.
 #include "cpu/soft/fp/fp.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 void export_state(const Vcpu& c, State& out) {
     for (unsigned i = 0; i < 16; ++i) out.gpr[i] = c.reg[i];

@@ -4,10 +4,9 @@
 
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 namespace {
 

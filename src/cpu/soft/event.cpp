@@ -7,10 +7,9 @@
 #include "cpu/soft/stack.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/task_switch.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 namespace {
 
@@ -259,6 +258,7 @@ void deliver_event(Vcpu& c, EventKind kind, Fault fault) {
                           {.flags = flags, .has_error = fault.has_error, .error = fault.error});
     }
     c.delivering = false;
+    c.step_trap = false;  // INT n clears TF and with it this instruction's trap
     if (kind == EventKind::Nmi) c.nmi_blocked = true;
     c.monitor_address = 0;
 }

@@ -5,10 +5,9 @@
 #include "cpu/soft/stack.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/task_switch.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 // --- pieces shared with event delivery
 

@@ -2,10 +2,9 @@
 #include "cpu/soft/debug.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 void check_io(Vcpu& c, u16 port, unsigned size) {
     if (!c.protected_mode()) return;

@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "cpu/soft/testing/kernel_rig.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
 namespace {
 
-using namespace x86;
 using Rig = KernelRig;
 
 u32 stack32(Rig& rig, const State& s, unsigned n) {
@@ -417,6 +417,19 @@ TEST(Debug, SingleStepTrapsAfterEachInstruction) {
     EXPECT_EQ(stack32(rig, s, 0), Rig::kCode + 1);
     EXPECT_NE(s.dr6 & 0x4000, 0u);
     EXPECT_EQ(s.rflags & eflags::kTf, 0u);
+}
+
+TEST(Debug, PopfThatClearsTfStillTrapsAndIntDoesNot) {
+    Rig rig;
+    State s = rig.kernel32();
+    s.rflags |= eflags::kTf;
+    rig.write<u32>(Rig::kStack, 2);
+    State r = rig.go(s, {0x9d, 0x40, 0x40});
+    ASSERT_EQ(Rig::vector_of(r), 1);
+    EXPECT_EQ(stack32(rig, r, 0), Rig::kCode + 1);
+    r = rig.go(s, {0xcd, 0x30});
+    EXPECT_EQ(Rig::vector_of(r), 0x30) << "the handler runs without a trap";
+    EXPECT_NE(stack32(rig, r, 2) & eflags::kTf, 0u);
 }
 
 TEST(Debug, InstructionBreakpointIsAFaultAndRfPassesIt) {

@@ -8,12 +8,11 @@
 #include "cpu/soft/segment.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
 
 namespace {
-
-using namespace x86;
 
 // Low bits of TlbEntry::aux.
 enum TlbAux : u64 {

@@ -9,10 +9,9 @@
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 u64 guest_tsc(const Vcpu& c) {
     return c.system->world().tsc.ticks() + static_cast<u64>(c.msr.tsc_offset);
@@ -169,7 +168,7 @@ bool write_xss(Vcpu& /*c*/, u32 /*index*/, u64 value) {
 }  // no supervisor states
 bool read_xss(Vcpu& c, u32 /*index*/, u64& value) {
     value = c.msr.xss;
-    return has_feature(static_cast<FeatureLevel>(c.system->config().model), Feature::Xsaves);
+    return has_feature(static_cast<x86::FeatureLevel>(c.system->config().model), x86::Feature::Xsaves);
 }
 
 template <Seg Register>

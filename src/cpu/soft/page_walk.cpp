@@ -5,12 +5,11 @@
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
 
 namespace {
-
-using namespace x86;
 
 // Bits of a paging-structure entry [SDM 3A tables 4-4 to 4-20].
 constexpr u64 kPtePresent = 1 << 0, kPteWritable = 1 << 1, kPteUser = 1 << 2, kPteAccessed = 1 << 5,
@@ -131,7 +130,7 @@ Outcome finish(Vcpu& c, const Request& request, const PageRights& rights, const 
 }
 
 u64 reserved_bits(const Vcpu& c, unsigned level, bool leaf) {
-    u64 reserved = bits(51, kPhysicalAddressBits);
+    u64 reserved = bits(51, x86::kPhysicalAddressBits);
     if ((c.msr.efer & efer::kNxe) == 0) reserved |= kPteNx;
     if (!c.long_mode()) reserved |= bits(62, 52);
     // [APM 2 5.3.3] PML4E bits 8:7 must be zero, and bit 8 of a PDPE that points to a table.
@@ -251,7 +250,7 @@ bool translate_quietly(Vcpu& c, u64 lin, u64* physical) {
 bool load_pdptes(Vcpu& c, u64 cr3) {
     std::array<u64, 4> loaded{};
     const u64 base = cr3 & 0xffff'ffe0;
-    const u64 reserved = bits(2, 1) | bits(8, 5) | bits(63, kPhysicalAddressBits);
+    const u64 reserved = bits(2, 1) | bits(8, 5) | bits(63, x86::kPhysicalAddressBits);
     for (unsigned i = 0; i < 4; ++i) {
         loaded[i] = read_entry<u64>(c, base + i * 8).value;
         if ((loaded[i] & kPtePresent) != 0 && (loaded[i] & reserved) != 0) return false;

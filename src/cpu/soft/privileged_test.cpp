@@ -3,27 +3,26 @@
 
 #include "cpu/soft/lower.h"
 #include "cpu/soft/testing/kernel_rig.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
 namespace {
 
-using namespace x86;
-
 TEST(LowerSystem, KnowsEveryMnemonicOfItsClass) {
-    for (unsigned i = 1; i < kMnemonicCount; ++i) {
-        const auto mnemonic = static_cast<Mnemonic>(i);
-        if (insn_class_of(mnemonic) != InsnClass::System) continue;
-        Insn in;
+    for (unsigned i = 1; i < x86::kMnemonicCount; ++i) {
+        const auto mnemonic = static_cast<x86::Mnemonic>(i);
+        if (x86::insn_class_of(mnemonic) != x86::InsnClass::System) continue;
+        x86::Insn in;
         in.mnemonic = mnemonic;
-        in.insn_class = InsnClass::System;
+        in.insn_class = x86::InsnClass::System;
         in.operand_size = 4;
         in.operand_count = 2;
-        in.operand[0] = {.kind = OperandKind::Gpr, .reg = 0, .size = 4};
-        in.operand[1] = {.kind = OperandKind::Memory, .reg = 0, .size = 6};
+        in.operand[0] = {.kind = x86::OperandKind::Gpr, .reg = 0, .size = 4};
+        in.operand[1] = {.kind = x86::OperandKind::Memory, .reg = 0, .size = 6};
         Op op{};
         bool ends = false;
-        EXPECT_TRUE(lower_system(in, op, &ends)) << name(mnemonic);
-        EXPECT_NE(op.fn, nullptr) << name(mnemonic);
+        EXPECT_TRUE(lower_system(in, op, &ends)) << x86::name(mnemonic);
+        EXPECT_NE(op.fn, nullptr) << x86::name(mnemonic);
     }
 }
 

@@ -3,21 +3,20 @@
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/system_insns.h"
+#include "cpu/soft/x86_names.h"
 #include "cpu/x86/cpuid.h"
 
 namespace tessera::soft {
 
-using namespace x86;
-
 namespace {
 
-[[nodiscard]] FeatureLevel level_of(CpuModel model) {
+[[nodiscard]] x86::FeatureLevel level_of(CpuModel model) {
     switch (model) {
-        case CpuModel::X86_64_V2: return FeatureLevel::V2;
-        case CpuModel::X86_64_V3: return FeatureLevel::V3;
-        case CpuModel::Max: return FeatureLevel::Max;
+        case CpuModel::X86_64_V2: return x86::FeatureLevel::V2;
+        case CpuModel::X86_64_V3: return x86::FeatureLevel::V3;
+        case CpuModel::Max: return x86::FeatureLevel::Max;
     }
-    return FeatureLevel::Max;
+    return x86::FeatureLevel::Max;
 }
 
 void set_edx_eax(Vcpu& c, u64 value) {
@@ -35,7 +34,7 @@ void trace_msr(Vcpu& c, bool write, u32 index, u64 value, bool fault) {
 }  // namespace
 
 void run_cpuid(Vcpu& c, const Op& /*op*/) {
-    const CpuidContext context{
+    const x86::CpuidContext context{
         .level = level_of(c.system->config().model),
         .cpus = c.system->count(),
         .apic_id = c.interrupts->apic_id(),
@@ -44,7 +43,8 @@ void run_cpuid(Vcpu& c, const Op& /*op*/) {
         .xcr0 = c.xcr0,
         .tsc_khz = c.system->world().tsc.hz() / 1000,
     };
-    const CpuidResult r = cpuid(context, static_cast<u32>(c.reg[Rax]), static_cast<u32>(c.reg[Rcx]));
+    const x86::CpuidResult r =
+        x86::cpuid(context, static_cast<u32>(c.reg[Rax]), static_cast<u32>(c.reg[Rcx]));
     c.reg[Rax] = r.eax;
     c.reg[Rbx] = r.ebx;
     c.reg[Rcx] = r.ecx;

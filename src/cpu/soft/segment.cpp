@@ -2,10 +2,9 @@
 #include "cpu/soft/segment.h"
 
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 namespace {
 

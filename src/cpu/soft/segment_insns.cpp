@@ -2,10 +2,9 @@
 #include "cpu/soft/segment.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/system_insns.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 void set_register(Vcpu& c, u8 offset, unsigned size, u64 value) {
     switch (size) {

@@ -120,7 +120,8 @@ private:
         c_.shadow = c_.shadow_mov_ss = false;
         if (!hold_debug) check_instruction_breakpoints(c_);
         c_.eflags &= ~x86::eflags::kRf;
-        const bool trap = (c_.eflags & x86::eflags::kTf) != 0;
+        // [SDM 3B 17.3.1.4] What counts is TF when the instruction begins, so POPF clearing it still traps.
+        c_.step_trap = (c_.eflags & x86::eflags::kTf) != 0;
         const u64 before = c_.instructions;
         c_.attention.fetch_or(kAttendSingle);
         const Op* op = block_at_rip(c_, true);
@@ -128,7 +129,7 @@ private:
         op->fn(c_, op);
         c_.attention.fetch_and(~u32{kAttendSingle});
         c_.cur = nullptr;
-        if (trap && (c_.eflags & x86::eflags::kTf) != 0) c_.pending_db |= kDr6SingleStep;
+        if (c_.step_trap) c_.pending_db |= kDr6SingleStep;
         if (steps_ != ~u64{0}) steps_ -= std::min(steps_, std::max<u64>(c_.instructions - before, 1));
     }
 

@@ -8,10 +8,9 @@
 #include "cpu/soft/fp/fp.h"
 #include "cpu/soft/stack.h"
 #include "cpu/soft/system.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 namespace {
 

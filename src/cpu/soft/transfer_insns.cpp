@@ -3,10 +3,9 @@
 #include "cpu/soft/segment.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/system_insns.h"
+#include "cpu/soft/x86_names.h"
 
 namespace tessera::soft {
-
-using namespace x86;
 
 namespace {
 
@@ -120,6 +119,8 @@ void run_syscall(Vcpu& c, const Op& /*op*/) {
         const u64 kept = flags & ~c.msr.fmask;
         c.set_status(kept);
         set_eflags(c, kept);
+        // FMASK keeps a user's TF from trapping at the entry.
+        c.step_trap = (kept & eflags::kTf) != 0;
     } else {
         c.reg[Rcx] = static_cast<u32>(c.rip);
         c.rip = static_cast<u32>(c.msr.star);

@@ -127,8 +127,9 @@ struct Vcpu {
     bool init_pending = false;
     std::optional<u8> sipi_pending;
     std::optional<Fault> event_to_repeat;  // from x86::State::event_valid: its delivery begins anew
-    u64 pending_db = 0;                    // DR6 bits to be reported by the #DB after this instruction
-    u64 monitor_address = 0;               // MONITOR's line, physical; 0 when not armed
+    bool step_trap = false;   // TF was set when the instruction began; cleared by what takes no trap (INT n)
+    u64 pending_db = 0;       // DR6 bits to be reported by the #DB after this instruction
+    u64 monitor_address = 0;  // MONITOR's line, physical; 0 when not armed
 
     // --- vector and x87 state
     alignas(64) std::array<std::array<u64, 4>, 16> ymm{};
