@@ -94,14 +94,14 @@ Result<u64> place_initrd(const BootFile& initrd, const LoadedKernel& kernel,
 void write_bios_data(MemoryMap& memory, const BoardDescription& board) {
     ByteWriter data;
     for (std::size_t n = 0; n < 4; ++n)
-        data.u16_(n < board.serial_ports.size() ? board.serial_ports[n].port : 0);
+        data.put16(n < board.serial_ports.size() ? board.serial_ports[n].port : 0);
     data.zeros(0x100 - data.size());
     data.patch<u16>(0x0e, static_cast<u16>(kEbdaBase >> 4));
     data.patch<u16>(0x13, static_cast<u16>(kEbdaBase / kKiB));
     store(memory, low_memory::kBiosData, data.bytes());
 
     ByteWriter ebda;
-    ebda.u8_((kBaseMemoryEnd - kEbdaBase) / kKiB).zeros(kBaseMemoryEnd - kEbdaBase - 1);
+    ebda.put8((kBaseMemoryEnd - kEbdaBase) / kKiB).zeros(kBaseMemoryEnd - kEbdaBase - 1);
     store(memory, kEbdaBase, ebda.bytes());
 }
 
@@ -170,7 +170,7 @@ Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory) {
         parameters.initrd_size = request.initrd->bytes.size();
     }
     ByteWriter cmdline;
-    cmdline.text(request.cmdline).u8_(0);
+    cmdline.text(request.cmdline).put8(0);
     store(memory, low_memory::kCommandLine, cmdline.bytes());
     parameters.cmdline_address = low_memory::kCommandLine;
     parameters.cmdline_size = request.cmdline.size();

@@ -174,11 +174,11 @@ TEST_F(BootLinuxTest, PvhEntryGetsStartInfo) {
     EXPECT_EQ(memory.get<u64>(module + 8), 4096U);
     EXPECT_EQ(memory.text(memory.get<u64>(info + 24)), "console=ttyS0");
     EXPECT_EQ(memory.get<u64>(info + 32), s.rsdp_address);
-    const auto table = memory.get<u64>(info + 40);
+    const u64 usable = memory.get<u64>(info + 40) + 3 * u64{24};  // the fourth entry
     ASSERT_EQ(memory.get<u32>(info + 48), 4U);
-    EXPECT_EQ(memory.get<u64>(table + 3 * 24), 0x100000U);
-    EXPECT_EQ(memory.get<u64>(table + 3 * 24 + 8), 63 * kM);
-    EXPECT_EQ(memory.get<u32>(table + 3 * 24 + 16), 1U);
+    EXPECT_EQ(memory.get<u64>(usable), 0x100000U);
+    EXPECT_EQ(memory.get<u64>(usable + 8), 63 * kM);
+    EXPECT_EQ(memory.get<u32>(usable + 16), 1U);
 }
 
 TEST_F(BootLinuxTest, VmlinuxWithoutPvhIsEnteredByItsClass) {

@@ -22,6 +22,12 @@ template <std::unsigned_integral T>
     return value;
 }
 
+// The same where the caller has checked the size: zero beyond the end.
+template <std::unsigned_integral T>
+[[nodiscard]] T get_le(std::span<const std::byte> bytes, u64 offset) {
+    return read_le<T>(bytes, offset).value_or(0);
+}
+
 // The part of `bytes` that starts at `offset`, or nothing when it does not lie inside.
 [[nodiscard]] inline std::optional<std::span<const std::byte>> slice(std::span<const std::byte> bytes,
                                                                      u64 offset, u64 size) {
@@ -51,10 +57,10 @@ public:
         bytes_.insert(bytes_.end(), raw, raw + sizeof(T));
         return *this;
     }
-    ByteWriter& u8_(unsigned value) { return put(static_cast<u8>(value)); }
-    ByteWriter& u16_(unsigned value) { return put(static_cast<u16>(value)); }
-    ByteWriter& u32_(u64 value) { return put(static_cast<u32>(value)); }
-    ByteWriter& u64_(u64 value) { return put(value); }
+    ByteWriter& put8(unsigned value) { return put(static_cast<u8>(value)); }
+    ByteWriter& put16(unsigned value) { return put(static_cast<u16>(value)); }
+    ByteWriter& put32(u64 value) { return put(static_cast<u32>(value)); }
+    ByteWriter& put64(u64 value) { return put(value); }
     ByteWriter& text(std::string_view text) {
         const auto* raw = reinterpret_cast<const std::byte*>(text.data());
         bytes_.insert(bytes_.end(), raw, raw + text.size());
@@ -63,7 +69,7 @@ public:
     // `text` cut or padded to `width` bytes.
     ByteWriter& fixed_text(std::string_view text_in, std::size_t width, char padding = ' ') {
         text(text_in.substr(0, width));
-        for (std::size_t n = text_in.size(); n < width; ++n) u8_(static_cast<u8>(padding));
+        for (std::size_t n = text_in.size(); n < width; ++n) put8(static_cast<u8>(padding));
         return *this;
     }
     ByteWriter& append(std::span<const std::byte> bytes) {

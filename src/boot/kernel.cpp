@@ -138,7 +138,7 @@ Result<LoadedKernel> load_elf(const BootFile& file, KernelEntry wanted, const st
     if (entry == KernelEntry::Linux64 && !is64) return no_such_entry(file, "64-bit");
     if (entry == KernelEntry::Linux32 && is64) return no_such_entry(file, "32-bit");
 
-    const u64 address = entry == KernelEntry::Pvh ? *image->pvh_entry : image->entry;
+    const u64 address = entry == KernelEntry::Pvh ? image->pvh_entry.value_or(0) : image->entry;
     const bool inside = std::ranges::any_of(image->segments, [&](const ElfSegment& segment) {
         return address >= segment.address && address < segment.end();
     });

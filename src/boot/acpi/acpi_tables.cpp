@@ -19,10 +19,10 @@ constexpr u64 kTableAlignment = 16;
 void put_rsdp(ByteWriter& out, u32 rsdt, u64 xsdt) {
     constexpr std::size_t kChecksum = 8, kFirstPart = 20, kExtendedChecksum = 32, kSize = 36;
     ByteWriter rsdp;
-    rsdp.text("RSD PTR ").u8_(0).fixed_text(kAcpiOemId, 6).u8_(2).put(rsdt);
+    rsdp.text("RSD PTR ").put8(0).fixed_text(kAcpiOemId, 6).put8(2).put(rsdt);
     rsdp.fix_checksum(kChecksum);
     TESSERA_ASSERT(rsdp.size() == kFirstPart, "a fixed layout");
-    rsdp.u32_(kSize).put(xsdt).u8_(0).zeros(3);
+    rsdp.put32(kSize).put(xsdt).put8(0).zeros(3);
     rsdp.fix_checksum(kExtendedChecksum);
     out.append(rsdp.bytes());
 }
@@ -30,7 +30,7 @@ void put_rsdp(ByteWriter& out, u32 rsdt, u64 xsdt) {
 // [ACPI 6.5 5.2.10]: no checksum, and the operating system writes to it.
 void put_facs(ByteWriter& out) {
     constexpr u8 kVersion = 2;
-    out.text("FACS").u32_(kFacsSize).zeros(4 + 4 + 4 + 4 + 8).u8_(kVersion).zeros(3 + 4 + 24);
+    out.text("FACS").put32(kFacsSize).zeros(4 + 4 + 4 + 4 + 8).put8(kVersion).zeros(3 + 4 + 24);
 }
 
 // RSDT [ACPI 6.5 5.2.7] and XSDT [ACPI 6.5 5.2.8] differ in their pointers' width.

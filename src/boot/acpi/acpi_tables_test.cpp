@@ -217,6 +217,7 @@ protected:
     // Runs iasl with `arguments` in the folder; its output goes to `log`.
     int iasl(const std::string& arguments) {
         const std::string command = "cd '" + folder_.string() + "' && iasl " + arguments + " > log 2>&1";
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): the test has one thread.
         const int status = std::system(command.c_str());
         std::ifstream file(folder_ / "log");
         std::stringstream all;

@@ -42,7 +42,7 @@ void put_io_address(ByteWriter& out, u16 port, u8 bytes, AccessSize access) {
         out.zeros(kAddressSize);
         return;
     }
-    out.u8_(kSystemIo).u8_(bytes * 8U).u8_(0).put(access).put(u64{port});
+    out.put8(kSystemIo).put8(bytes * 8U).put8(0).put(access).put(u64{port});
 }
 
 Flags<FadtFlag> flags_of(const BoardDescription& board) {
@@ -83,19 +83,19 @@ std::vector<std::byte> make_fadt(const BoardDescription& board, u32 facs, u32 ds
     constexpr unsigned kNoC2 = 101, kNoC3 = 1001;  // latencies that say "not supported"
 
     ByteWriter body;
-    body.put(facs).put(dsdt).u8_(0).u8_(0);  // interrupt model (ACPI 1.0), preferred profile: unspecified
-    body.u16_(pm.sci_irq).u32_(0).zeros(4);  // no SMI command: always in ACPI mode
-    body.u32_(pm.pm1_event).u32_(0).u32_(pm.pm1_control).u32_(0).u32_(0);
-    body.u32_(pm.pm_timer).u32_(pm.gpe0_length != 0 ? pm.gpe0 : 0).u32_(0);
-    body.put(length.event).put(length.control).u8_(0).put(length.timer).put(length.gpe0).zeros(3);
-    body.u16_(kNoC2).u16_(kNoC3).zeros(2 + 2 + 1 + 1);          // WBINVD works: no flush sizes; no duty cycle
-    body.u8_(0).u8_(0).u8_(board.rtc ? board.rtc_century : 0);  // no day and month alarm
-    body.put(boot_arch_of(board).raw()).u8_(0).put(flags_of(board).raw());
+    body.put(facs).put(dsdt).put8(0).put8(0);  // interrupt model (ACPI 1.0), preferred profile: unspecified
+    body.put16(pm.sci_irq).put32(0).zeros(4);  // no SMI command: always in ACPI mode
+    body.put32(pm.pm1_event).put32(0).put32(pm.pm1_control).put32(0).put32(0);
+    body.put32(pm.pm_timer).put32(pm.gpe0_length != 0 ? pm.gpe0 : 0).put32(0);
+    body.put(length.event).put(length.control).put8(0).put(length.timer).put(length.gpe0).zeros(3);
+    body.put16(kNoC2).put16(kNoC3).zeros(2 + 2 + 1 + 1);  // WBINVD works: no flush sizes; no duty cycle
+    body.put8(0).put8(0).put8(board.rtc ? board.rtc_century : 0);  // no day and month alarm
+    body.put(boot_arch_of(board).raw()).put8(0).put(flags_of(board).raw());
     put_io_address(body, reset.port, board.reset ? 1 : 0, AccessSize::Byte);
-    body.put(reset.value).u16_(0).u8_(kMinorRevision);
+    body.put(reset.value).put16(0).put8(kMinorRevision);
     // The FACS lies below 4 GiB: only one of its two pointers may be set [ACPI 6.5 table 5.9
     // X_FIRMWARE_CTRL].
-    body.u64_(0).u64_(dsdt);
+    body.put64(0).put64(dsdt);
     put_io_address(body, pm.pm1_event, length.event, AccessSize::Word);
     put_io_address(body, 0, 0, AccessSize::Undefined);
     put_io_address(body, pm.pm1_control, length.control, AccessSize::Word);
@@ -106,7 +106,7 @@ std::vector<std::byte> make_fadt(const BoardDescription& board, u32 facs, u32 ds
     put_io_address(body, 0, 0, AccessSize::Undefined);
     body.zeros(2 * kAddressSize)
         .text("TESSERA")
-        .u8_(0);  // sleep registers (hardware-reduced), hypervisor vendor
+        .put8(0);  // sleep registers (hardware-reduced), hypervisor vendor
     TESSERA_ASSERT(body.size() + kAcpiHeaderSize == kFadtSize, "a fixed layout");
     return finish_acpi_table("FACP", kMajorRevision, body);
 }

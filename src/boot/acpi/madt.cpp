@@ -32,30 +32,30 @@ bool fits_local_apic(u32 apic_id, u32 uid) {
 }
 
 void put_override(ByteWriter& out, u8 irq, u32 gsi, u16 flags) {
-    out.put(Entry::SourceOverride).u8_(10).u8_(kIsaBus).put(irq).put(gsi).put(flags);
+    out.put(Entry::SourceOverride).put8(10).put8(kIsaBus).put(irq).put(gsi).put(flags);
 }
 
 }  // namespace
 
 std::vector<std::byte> make_madt(const BoardDescription& board) {
     ByteWriter body;
-    body.put(board.local_apic_address).u32_(board.has_pic ? kPcatCompatible : 0);
+    body.put(board.local_apic_address).put32(board.has_pic ? kPcatCompatible : 0);
     bool has_x2apic = false;
     for (u32 uid = 0; uid < board.cpu_count(); ++uid) {
         const u32 id = board.apic_ids[uid];
         if (fits_local_apic(id, uid)) {
-            body.put(Entry::LocalApic).u8_(8).u8_(uid).u8_(id).u32_(kEnabled);
+            body.put(Entry::LocalApic).put8(8).put8(uid).put8(id).put32(kEnabled);
         } else {
-            body.put(Entry::X2Apic).u8_(16).u16_(0).put(id).u32_(kEnabled).put(uid);
+            body.put(Entry::X2Apic).put8(16).put16(0).put(id).put32(kEnabled).put(uid);
             has_x2apic = true;
         }
     }
     if (board.io_apic) {
         const IoApicDescription& io_apic = *board.io_apic;
         body.put(Entry::IoApic)
-            .u8_(12)
+            .put8(12)
             .put(io_apic_id(board))
-            .u8_(0)
+            .put8(0)
             .put(io_apic.address)
             .put(io_apic.gsi_base);
         // Pin 0 is the PIC's; the timer is on pin 2.
@@ -64,9 +64,9 @@ std::vector<std::byte> make_madt(const BoardDescription& board) {
             put_override(body, board.acpi_pm->sci_irq, io_apic.gsi_base + board.acpi_pm->sci_irq,
                          kActiveHighLevel);
     }
-    body.put(Entry::LocalApicNmi).u8_(6).u8_(0xff).u16_(kBusDefault).put(kLint1);
+    body.put(Entry::LocalApicNmi).put8(6).put8(0xff).put16(kBusDefault).put(kLint1);
     if (has_x2apic)
-        body.put(Entry::X2ApicNmi).u8_(12).u16_(kBusDefault).u32_(0xffff'ffff).put(kLint1).zeros(3);
+        body.put(Entry::X2ApicNmi).put8(12).put16(kBusDefault).put32(0xffff'ffff).put(kLint1).zeros(3);
     return finish_acpi_table("APIC", kRevision, body);
 }
 

@@ -16,9 +16,9 @@ inline constexpr std::size_t kAcpiHeaderSize = 36;
 [[nodiscard]] inline std::vector<std::byte> finish_acpi_table(std::string_view signature, u8 revision,
                                                               const ByteWriter& body) {
     ByteWriter table;
-    table.text(signature).put(static_cast<u32>(kAcpiHeaderSize + body.size())).put(revision).u8_(0);
-    table.fixed_text(kAcpiOemId, 6).fixed_text("TESSERA", 8).u32_(1);
-    table.fixed_text("TSRA", 4).u32_(1);
+    table.text(signature).put(static_cast<u32>(kAcpiHeaderSize + body.size())).put(revision).put8(0);
+    table.fixed_text(kAcpiOemId, 6).fixed_text("TESSERA", 8).put32(1);
+    table.fixed_text("TSRA", 4).put32(1);
     table.append(body.bytes());
     constexpr std::size_t kChecksum = 9;
     table.fix_checksum(kChecksum);

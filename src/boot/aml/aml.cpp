@@ -56,11 +56,11 @@ void put_length(ByteWriter& out, std::size_t size, bool counts_itself = true) {
     TESSERA_ASSERT(total() <= 0xfff'ffff, "no guest, file or user makes our tables that large");
     std::size_t rest = total();
     if (width == 1) {
-        out.u8_(static_cast<unsigned>(rest));
+        out.put8(static_cast<unsigned>(rest));
         return;
     }
-    out.u8_(static_cast<unsigned>((width - 1) << 6 | (rest & 0xf)));
-    for (rest >>= 4; width > 1; --width, rest >>= 8) out.u8_(rest & 0xff);
+    out.put8(static_cast<unsigned>((width - 1) << 6 | (rest & 0xf)));
+    for (rest >>= 4; width > 1; --width, rest >>= 8) out.put8(rest & 0xff);
 }
 
 Aml op(Op code, std::initializer_list<Aml> operands) {
@@ -126,7 +126,7 @@ Aml integer(u64 value) {
 Aml string(std::string_view text) {
     for (const char c : text) TESSERA_ASSERT(c > 0 && c < 0x7f, "strings are written in our source");
     ByteWriter out;
-    return out.put(Op::StringPrefix).text(text).u8_(0).take();
+    return out.put(Op::StringPrefix).text(text).put8(0).take();
 }
 
 Aml eisa_id(std::string_view id) {
@@ -149,7 +149,7 @@ Aml uuid(std::string_view text) {
     constexpr std::array<u8, 16> kPositions = {6, 4, 2, 0, 11, 9, 16, 14, 19, 21, 24, 26, 28, 30, 32, 34};
     TESSERA_ASSERT(text.size() == 36, "ids are written in our source");
     ByteWriter bytes;
-    for (const u8 at : kPositions) bytes.u8_(hex_digit(text[at]) << 4 | hex_digit(text[at + 1]));
+    for (const u8 at : kPositions) bytes.put8(hex_digit(text[at]) << 4 | hex_digit(text[at + 1]));
     return buffer(bytes.bytes());
 }
 
@@ -164,14 +164,14 @@ Aml package(std::initializer_list<Aml> elements) {
 Aml path(std::string_view text) {
     ByteWriter out;
     std::size_t at = 0;
-    while (at < text.size() && (text[at] == '\\' || text[at] == '^')) out.u8_(static_cast<u8>(text[at++]));
+    while (at < text.size() && (text[at] == '\\' || text[at] == '^')) out.put8(static_cast<u8>(text[at++]));
     std::vector<std::string_view> segments;
     for (std::string_view rest = text.substr(at); !rest.empty();) {
         const std::size_t dot = std::min(rest.find('.'), rest.size());
         segments.push_back(rest.substr(0, dot));
         rest.remove_prefix(std::min(dot + 1, rest.size()));
     }
-    if (segments.empty()) return out.u8_(0).take();
+    if (segments.empty()) return out.put8(0).take();
     if (segments.size() == 2) out.put(Op::DualName);
     if (segments.size() > 2) out.put(Op::MultiName).put(static_cast<u8>(segments.size()));
     for (const std::string_view segment : segments) put_segment(out, segment);
@@ -212,7 +212,7 @@ Aml field(std::string_view region, Access access, std::initializer_list<FieldUni
     ByteWriter body;
     for (const FieldUnit& unit : units) {
         if (unit.name.empty()) {
-            body.u8_(0);
+            body.put8(0);
         } else {
             put_segment(body, unit.name);
         }

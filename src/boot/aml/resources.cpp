@@ -28,7 +28,7 @@ constexpr u8 kIoEntireRange = 0x03;
 template <typename T>
 void window(ByteWriter& out, u8 tag, WindowType type, u8 type_flags, T first, T last) {
     TESSERA_ASSERT(first <= last, "windows are written in our source");
-    out.u8_(tag).put(static_cast<u16>(3 + 5 * sizeof(T))).put(type).u8_(kWindowFlags).u8_(type_flags);
+    out.put8(tag).put(static_cast<u16>(3 + 5 * sizeof(T))).put(type).put8(kWindowFlags).put8(type_flags);
     out.put(T{0}).put(first).put(last).put(T{0}).put(static_cast<T>(last - first + 1));
 }
 
@@ -41,7 +41,7 @@ void append(std::vector<std::byte>& to, const ByteWriter& out) {
 Resources& Resources::io(u16 base, u8 length, u8 alignment) {
     constexpr u8 kDecode16 = 1;
     ByteWriter out;
-    out.u8_(kIoPort).u8_(kDecode16).put(base).put(base).put(alignment).put(length);
+    out.put8(kIoPort).put8(kDecode16).put(base).put(base).put(alignment).put(length);
     append(bytes_, out);
     return *this;
 }
@@ -49,7 +49,7 @@ Resources& Resources::io(u16 base, u8 length, u8 alignment) {
 Resources& Resources::isa_irq(u8 irq) {
     TESSERA_ASSERT(irq < 16, "boards have ISA interrupts 0-15");
     ByteWriter out;
-    out.u8_(kIrqNoFlags).put(static_cast<u16>(1U << irq));
+    out.put8(kIrqNoFlags).put(static_cast<u16>(1U << irq));
     append(bytes_, out);
     return *this;
 }
@@ -59,7 +59,7 @@ Resources& Resources::irq(u8 irq, Trigger trigger, Polarity polarity, Sharing sh
     ByteWriter out;
     const unsigned flags = (trigger == Trigger::Edge ? 1U : 0U) | (polarity == Polarity::Low ? 8U : 0U) |
                            (sharing == Sharing::Shared ? 0x10U : 0U);
-    out.u8_(kIrqWithFlags).put(static_cast<u16>(1U << irq)).u8_(flags);
+    out.put8(kIrqWithFlags).put(static_cast<u16>(1U << irq)).put8(flags);
     append(bytes_, out);
     return *this;
 }
@@ -69,14 +69,14 @@ Resources& Resources::interrupt(u32 gsi, Trigger trigger, Polarity polarity, Sha
     const unsigned flags = kConsumer | (trigger == Trigger::Edge ? 2U : 0U) |
                            (polarity == Polarity::Low ? 4U : 0U) | (sharing == Sharing::Shared ? 8U : 0U);
     ByteWriter out;
-    out.u8_(kExtendedInterrupt).u16_(6).u8_(flags).u8_(1).put(gsi);
+    out.put8(kExtendedInterrupt).put16(6).put8(flags).put8(1).put(gsi);
     append(bytes_, out);
     return *this;
 }
 
 Resources& Resources::memory32(u32 base, u32 length) {
     ByteWriter out;
-    out.u8_(kMemory32Fixed).u16_(9).u8_(kMemoryReadWrite).put(base).put(length);
+    out.put8(kMemory32Fixed).put16(9).put8(kMemoryReadWrite).put(base).put(length);
     append(bytes_, out);
     return *this;
 }
@@ -111,7 +111,7 @@ Resources& Resources::memory_window64(u64 first, u64 last) {
 
 Aml Resources::finish() const {
     ByteWriter out;
-    out.append(bytes_).u8_(kEndTag).u8_(0);  // checksum 0: not checked [ACPI 6.5 6.4.2.9]
+    out.append(bytes_).put8(kEndTag).put8(0);  // checksum 0: not checked [ACPI 6.5 6.4.2.9]
     return buffer(out.bytes());
 }
 

@@ -58,11 +58,11 @@ Result<BzImage> parse_bzimage(std::string_view name, std::span<const std::byte> 
         return fail(
             Errc::InvalidArgument,
             fmt::format("{}: not a bzImage: no Linux boot header (55 AA at 0x1fe, \"HdrS\" at 0x202)", name));
-    const u16 version = *read_le<u16>(file, kVersion);
+    const u16 version = get_le<u16>(file, kVersion);
     if (version < 0x0200)
         return fail(Errc::Unsupported, fmt::format("{}: boot protocol {}.{:02}, 2.00 or newer is needed",
                                                    name, version >> 8, version & 0xff));
-    const u64 header_end = kHeader + *read_le<u8>(file, kJump + 1);
+    const u64 header_end = kHeader + get_le<u8>(file, kJump + 1);
     if (header_end < kCode32Start || header_end > file.size())
         return fail(Errc::InvalidArgument,
                     fmt::format("{}: the kernel header ends at {:#x}, which cannot be; the file "
@@ -77,7 +77,7 @@ Result<BzImage> parse_bzimage(std::string_view name, std::span<const std::byte> 
             fmt::format("{}: a zImage, which wants to run below 640 KiB; build a bzImage instead", name));
 
     // For historical reasons 0 means 4.
-    const u8 setup_sectors = *read_le<u8>(file, kSetupSects);
+    const u8 setup_sectors = get_le<u8>(file, kSetupSects);
     const u64 start = (u64{setup_sectors == 0 ? u8{4} : setup_sectors} + 1) * kSectorSize;
     const auto size = payload_size(name, file, version, start);
     if (!size) return std::unexpected(size.error());

@@ -38,7 +38,7 @@ TEST(BzImageTest, ZeroSetupSectorsMeanFour) {
     file.resize(5 * 512 + 4096);
     const auto image = parse_bzimage("vmlinuz", file);
     ASSERT_TRUE(image) << image.error().message;
-    EXPECT_EQ(image->protected_mode.data(), file.data() + 5 * 512);
+    EXPECT_EQ(image->protected_mode.data(), file.data() + std::ptrdiff_t{5} * 512);
 }
 
 TEST(BzImageTest, SignatureAfterTheKernelIsNotLoaded) {

@@ -21,15 +21,15 @@ constexpr Layout kElf64 = {64, 0x18, 0x20, 0x36, 0x38, 56, 8, 24, 32, 40, 48, 8}
 
 constexpr u16 kTypeExecutable = 2;
 constexpr u16 kMachine386 = 3;
-constexpr u16 kMachineX86_64 = 62;
+constexpr u16 kMachineAmd64 = 62;
 constexpr u32 kSegmentLoad = 1;
 constexpr u32 kSegmentNote = 4;
 constexpr u32 kXenNotePhys32Entry = 18;
 constexpr u16 kMaxProgramHeaders = 128;
 
-std::optional<u64> word_at(std::span<const std::byte> bytes, u64 offset, const Layout& layout) {
-    if (layout.word == 8) return read_le<u64>(bytes, offset);
-    return read_le<u32>(bytes, offset);
+// An address; the caller has checked the size of what it is in.
+u64 word_at(std::span<const std::byte> bytes, u64 offset, const Layout& layout) {
+    return layout.word == 8 ? get_le<u64>(bytes, offset) : get_le<u32>(bytes, offset);
 }
 
 std::unexpected<Error> damaged(std::string_view name, std::string_view what) {
@@ -67,10 +67,10 @@ public:
 
     Result<ElfImage> read() {
         if (file_.size() < layout_.header_size) return damaged(name_, "the file ends inside its header");
-        image_.entry = *word_at(file_, layout_.entry, layout_);
-        const u64 table = *word_at(file_, layout_.phoff, layout_);
-        const u16 entry_size = *read_le<u16>(file_, layout_.phentsize);
-        const u16 count = *read_le<u16>(file_, layout_.phnum);
+        image_.entry = word_at(file_, layout_.entry, layout_);
+        const u64 table = word_at(file_, layout_.phoff, layout_);
+        const u16 entry_size = get_le<u16>(file_, layout_.phentsize);
+        const u16 count = get_le<u16>(file_, layout_.phnum);
         if (count == 0)
             return fail(Errc::InvalidArgument,
                         fmt::format("{}: an ELF file without program headers is no kernel (an "
@@ -89,12 +89,12 @@ public:
 
 private:
     Status add(std::span<const std::byte> header) {
-        const u32 type = *read_le<u32>(header, 0);
+        const u32 type = get_le<u32>(header, 0);
         if (type != kSegmentLoad && type != kSegmentNote) return {};
-        const u64 offset = *word_at(header, layout_.p_offset, layout_);
-        const u64 file_size = *word_at(header, layout_.p_filesz, layout_);
-        const u64 memory_size = *word_at(header, layout_.p_memsz, layout_);
-        const u64 address = *word_at(header, layout_.p_paddr, layout_);
+        const u64 offset = word_at(header, layout_.p_offset, layout_);
+        const u64 file_size = word_at(header, layout_.p_filesz, layout_);
+        const u64 memory_size = word_at(header, layout_.p_memsz, layout_);
+        const u64 address = word_at(header, layout_.p_paddr, layout_);
         const auto bytes = slice(file_, offset, file_size);
         if (!bytes)
             return fail(
@@ -105,7 +105,7 @@ private:
                     name_, file_size, offset, file_.size()));
         if (type == kSegmentNote) {
             if (!image_.pvh_entry)
-                image_.pvh_entry = find_pvh_entry(*bytes, *word_at(header, layout_.p_align, layout_));
+                image_.pvh_entry = find_pvh_entry(*bytes, word_at(header, layout_.p_align, layout_));
             return {};
         }
         if (file_size > memory_size) return damaged(name_, "a segment is smaller in memory than in the file");
@@ -147,9 +147,9 @@ Result<ElfImage> parse_elf(std::string_view name, std::span<const std::byte> fil
     const auto type = read_le<u16>(file, 0x10);
     const auto machine = read_le<u16>(file, 0x12);
     if (!elf_class || !data || !type || !machine) return damaged(name, "the file ends inside its header");
-    const bool is64 = *elf_class == 2 && *machine == kMachineX86_64;
+    const bool is64 = *elf_class == 2 && *machine == kMachineAmd64;
     // GNU ld -m elf32_x86_64 and some boot images: 64-bit machine in the 32-bit class.
-    const bool is32 = *elf_class == 1 && (*machine == kMachine386 || *machine == kMachineX86_64);
+    const bool is32 = *elf_class == 1 && (*machine == kMachine386 || *machine == kMachineAmd64);
     if (*data != 1 || (!is64 && !is32))
         return fail(Errc::Unsupported,
                     fmt::format("{}: an ELF file for another processor (machine {}, class {}); an "

@@ -26,10 +26,10 @@ constexpr std::size_t kFloatingPointerSize = 16;
 
 class Table {
 public:
-    explicit Table(const BoardDescription& board) : board_(board), io_apic_(io_apic_id(board)) {
+    Table(const BoardDescription& board, u32 io_apic_address) : board_(board), io_apic_(io_apic_id(board)) {
         entries_processors();
         begin(Entry::Bus).put(kIsaBus).fixed_text("ISA", 6);
-        begin(Entry::IoApic).put(io_apic_).put(kIoApicVersion).put(kEnabled).put(board.io_apic->address);
+        begin(Entry::IoApic).put(io_apic_).put(kIoApicVersion).put(kEnabled).put(io_apic_address);
         entries_interrupts();
     }
     [[nodiscard]] u16 count() const { return count_; }
@@ -45,10 +45,10 @@ private:
         for (std::size_t n = 0; n < board_.apic_ids.size(); ++n) {
             if (board_.apic_ids[n] >= kAllApics) continue;
             const unsigned flags = kEnabled | (n == 0 ? kBootstrap : 0U);
-            begin(Entry::Processor).u8_(board_.apic_ids[n]).put(kLocalApicVersion).u8_(flags);
+            begin(Entry::Processor).put8(board_.apic_ids[n]).put(kLocalApicVersion).put8(flags);
             const bool known = board_.cpu_signature != 0;
-            out_.u32_(known ? board_.cpu_signature & kSignatureMask : kUnknownSignature);
-            out_.u32_(known ? board_.cpu_features : kUnknownFeatures).zeros(8);
+            out_.put32(known ? board_.cpu_signature & kSignatureMask : kUnknownSignature);
+            out_.put32(known ? board_.cpu_features : kUnknownFeatures).zeros(8);
         }
     }
 
@@ -59,7 +59,7 @@ private:
             if (irq == kCascade || (irq == 0 && !board_.has_pit)) continue;
             const bool is_sci = board_.acpi_pm && board_.acpi_pm->sci_irq == irq;
             begin(Entry::IoInterrupt).put(InterruptType::Int).put(is_sci ? kActiveHighLevel : kBusDefault);
-            out_.put(kIsaBus).put(irq).put(io_apic_).u8_(irq == 0 ? kCascade : irq);
+            out_.put(kIsaBus).put(irq).put(io_apic_).put8(irq == 0 ? kCascade : irq);
         }
         // Virtual wire mode: the 8259A pair interrupts the bootstrap CPU by its LINT0 [MP 1.4 3.6.2.2].
         const u32 bootstrap = board_.apic_ids.front();
@@ -68,7 +68,7 @@ private:
     }
 
     void local_interrupt(InterruptType type, u32 apic, unsigned pin) {
-        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(kIsaBus).u8_(0).u8_(apic).u8_(pin);
+        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(kIsaBus).put8(0).put8(apic).put8(pin);
     }
 
     const BoardDescription& board_;
@@ -81,22 +81,22 @@ private:
 
 std::vector<std::byte> make_mp_table(const BoardDescription& board, u64 address) {
     if (!board.io_apic) return {};
-    const Table table(board);
+    const Table table(board, board.io_apic->address);
 
     ByteWriter out;
-    out.text("_MP_").u32_(address + kFloatingPointerSize).u8_(kFloatingPointerSize / 16).put(kSpecRevision);
-    out.u8_(0).zeros(5);  // a configuration table is present; virtual wire mode
+    out.text("_MP_").put32(address + kFloatingPointerSize).put8(kFloatingPointerSize / 16).put(kSpecRevision);
+    out.put8(0).zeros(5);  // a configuration table is present; virtual wire mode
     constexpr std::size_t kFloatingChecksum = 10;
     out.fix_checksum(kFloatingChecksum);
 
     constexpr std::size_t kHeaderSize = 44, kHeaderChecksum = 7;
     ByteWriter config;
     config.text("PCMP")
-        .u16_(static_cast<unsigned>(kHeaderSize + table.bytes().size()))
+        .put16(static_cast<unsigned>(kHeaderSize + table.bytes().size()))
         .put(kSpecRevision)
-        .u8_(0);
-    config.fixed_text("TESSERA", 8).fixed_text("TESSERA PC", 12).u32_(0).u16_(0);
-    config.put(table.count()).put(board.local_apic_address).u16_(0).u8_(0).u8_(0);
+        .put8(0);
+    config.fixed_text("TESSERA", 8).fixed_text("TESSERA PC", 12).put32(0).put16(0);
+    config.put(table.count()).put(board.local_apic_address).put16(0).put8(0).put8(0);
     config.append(table.bytes());
     config.fix_checksum(kHeaderChecksum);
     return out.append(config.bytes()).take();

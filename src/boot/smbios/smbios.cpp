@@ -35,15 +35,15 @@ constexpr u8 kUnknown = 2;
 // One structure: fixed part first, its strings behind it, which it names by number.
 class Structure {
 public:
-    Structure(Type type, u16 handle) { out.put(type).u8_(0).put(handle); }
+    Structure(Type type, u16 handle) { out.put(type).put8(0).put(handle); }
 
     Structure& text(std::string_view value) {
         if (value.empty()) {
-            out.u8_(0);
+            out.put8(0);
             return *this;
         }
-        strings_.text(value).u8_(0);
-        out.u8_(++count_);
+        strings_.text(value).put8(0);
+        out.put8(++count_);
         return *this;
     }
     [[nodiscard]] std::vector<std::byte> finish() {
@@ -89,10 +89,10 @@ void add_firmware(Table& table) {
     constexpr u8 kAcpi = 1 << 0, kVirtualMachine = 1 << 4;
     Structure s(Type::Firmware, table.next_handle());
     s.text("Tessera").text("1.0");
-    s.out.u16_(kTablesBase >> 4);
+    s.out.put16(kTablesBase >> 4);
     s.text("01/01/2026");
-    s.out.u8_((kTablesEnd - kTablesBase) / (64 * kKiB) - 1).put(kCharacteristicsNotSupported);
-    s.out.put(kAcpi).put(kVirtualMachine).u8_(1).u8_(0).u8_(0xff).u8_(0xff).u16_(0);
+    s.out.put8((kTablesEnd - kTablesBase) / (64 * kKiB) - 1).put(kCharacteristicsNotSupported);
+    s.out.put(kAcpi).put(kVirtualMachine).put8(1).put8(0).put8(0xff).put8(0xff).put16(0);
     table.add(s);
 }
 
@@ -102,7 +102,7 @@ void add_system(Table& table, const SystemIdentity& id) {
     s.text(id.manufacturer).text(id.product).text(id.version).text(id.serial);
     // The first three fields of a UUID are little-endian [SMBIOS 3.6 7.2.1].
     constexpr u8 kOrder[] = {3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (const u8 n : kOrder) s.out.u8_(id.uuid[n]);
+    for (const u8 n : kOrder) s.out.put8(id.uuid[n]);
     s.out.put(kPowerSwitch);
     s.text("").text("");
     table.add(s);
@@ -118,11 +118,11 @@ void add_chassis(Table& table, const SystemIdentity& id) {
         .put(kStateSafe)
         .put(kStateSafe)
         .put(kSecurityNone)
-        .u32_(0)
-        .u8_(0)
-        .u8_(0)
-        .u8_(0)
-        .u8_(0);
+        .put32(0)
+        .put8(0)
+        .put8(0)
+        .put8(0)
+        .put8(0);
     s.text("");
     table.add(s);
 }
@@ -138,12 +138,12 @@ void add_processor(Table& table, const BoardDescription& board) {
     s.text(board.identity.manufacturer);
     s.out.put(board.cpu_signature).put(board.cpu_features);
     s.text(board.identity.processor);
-    s.out.u8_(0).u16_(0).u16_(0).u16_(0).put(kPopulatedEnabled).put(kUpgradeUnknown);
+    s.out.put8(0).put16(0).put16(0).put16(0).put(kPopulatedEnabled).put(kUpgradeUnknown);
     s.out.put(kNoHandle).put(kNoHandle).put(kNoHandle);
     s.text("").text("").text("");
     s.out.put(capped(cores)).put(capped(cores)).put(capped(cores));
-    s.out.u16_(k64Bit | kExecuteProtection | (cores > 1 ? kMultiCore : 0U)).u16_(kOther);
-    for (int n = 0; n < 4; ++n) s.out.u16_(cores);  // cores, enabled cores, threads, enabled threads
+    s.out.put16(k64Bit | kExecuteProtection | (cores > 1 ? kMultiCore : 0U)).put16(kOther);
+    for (int n = 0; n < 4; ++n) s.out.put16(cores);  // cores, enabled cores, threads, enabled threads
     table.add(s);
 }
 
@@ -154,8 +154,8 @@ u16 add_memory_array(Table& table, u64 size) {
     const u64 kib = size / kKiB;
     Structure s(Type::MemoryArray, handle);
     s.out.put(kSystemBoard).put(kSystemMemory).put(kNoCorrection);
-    s.out.put(kib < kSeeExtended ? static_cast<u32>(kib) : kSeeExtended).put(kNoErrorInformation).u16_(1);
-    s.out.u64_(kib < kSeeExtended ? 0 : size);
+    s.out.put(kib < kSeeExtended ? static_cast<u32>(kib) : kSeeExtended).put(kNoErrorInformation).put16(1);
+    s.out.put64(kib < kSeeExtended ? 0 : size);
     table.add(s);
     return handle;
 }
@@ -169,14 +169,14 @@ void add_memory_device(Table& table, u16 array, u64 size) {
     if (mib == 0) short_size = static_cast<u16>(kInKiB | (size / kKiB));
     Structure s(Type::MemoryDevice, table.next_handle());
     s.out.put(array).put(kNoErrorInformation).put(kWidthUnknown).put(kWidthUnknown).put(short_size);
-    s.out.put(kDimm).u8_(0);
+    s.out.put(kDimm).put8(0);
     s.text("DIMM 0").text("");
-    s.out.put(kRam).put(kDetailOther).u16_(0);
+    s.out.put(kRam).put(kDetailOther).put16(0);
     s.text("Tessera").text("").text("").text("");
-    s.out.u8_(0).u32_(short_size == kSeeExtended ? mib : 0).u16_(0).u16_(0).u16_(0).u16_(0);
+    s.out.put8(0).put32(short_size == kSeeExtended ? mib : 0).put16(0).put16(0).put16(0).put16(0);
     s.out.put(kUnknown).put(kModeUnknown);
     s.text("");
-    s.out.u16_(0).u16_(0).u16_(0).u16_(0).u64_(0).u64_(size).u64_(0).u64_(0).u32_(0).u32_(0);
+    s.out.put16(0).put16(0).put16(0).put16(0).put64(0).put64(size).put64(0).put64(0).put32(0).put32(0);
     table.add(s);
 }
 
@@ -186,14 +186,14 @@ void add_mapped_address(Table& table, u16 array, u64 base, u64 size) {
     const u64 last = base + size - 1;
     const bool extended = last / kKiB >= kSeeExtended;
     Structure s(Type::MappedAddress, table.next_handle());
-    s.out.u32_(extended ? kSeeExtended : base / kKiB).u32_(extended ? kSeeExtended : last / kKiB);
-    s.out.put(array).u8_(1).u64_(extended ? base : 0).u64_(extended ? last : 0);
+    s.out.put32(extended ? kSeeExtended : base / kKiB).put32(extended ? kSeeExtended : last / kKiB);
+    s.out.put(array).put8(1).put64(extended ? base : 0).put64(extended ? last : 0);
     table.add(s);
 }
 
 void add_end(Table& table) {
     Structure boot(Type::SystemBoot, table.next_handle());
-    boot.out.zeros(6).u8_(0);  // no errors
+    boot.out.zeros(6).put8(0);  // no errors
     table.add(boot);
     Structure end(Type::EndOfTable, table.next_handle());
     table.add(end);
@@ -203,10 +203,11 @@ void add_end(Table& table) {
 void put_entry_point_21(ByteWriter& out, const Table& table, u64 address) {
     constexpr std::size_t kSize = 0x1f, kChecksum = 4, kIntermediate = 0x10, kIntermediateChecksum = 0x15;
     ByteWriter entry;
-    entry.text("_SM_").u8_(0).u8_(kSize).put(kMajor).put(kMinor).u16_(static_cast<unsigned>(table.largest()));
-    entry.u8_(0).zeros(5).text("_DMI_").u8_(0);
-    entry.u16_(static_cast<unsigned>(table.bytes().size())).u32_(address).put(table.count());
-    entry.u8_(kMajor << 4 | kMinor);
+    entry.text("_SM_").put8(0).put8(kSize).put(kMajor).put(kMinor).put16(
+        static_cast<unsigned>(table.largest()));
+    entry.put8(0).zeros(5).text("_DMI_").put8(0);
+    entry.put16(static_cast<unsigned>(table.bytes().size())).put32(address).put(table.count());
+    entry.put8(kMajor << 4 | kMinor);
     entry.fix_checksum(kIntermediateChecksum, kIntermediate);
     entry.fix_checksum(kChecksum);
     out.append(entry.bytes());
@@ -217,8 +218,8 @@ void put_entry_point_30(ByteWriter& out, const Table& table, u64 address) {
     constexpr std::size_t kSize = 0x18, kChecksum = 5;
     constexpr u8 kRevision = 1;
     ByteWriter entry;
-    entry.text("_SM3_").u8_(0).u8_(kSize).put(kMajor).put(kMinor).u8_(0).put(kRevision).u8_(0);
-    entry.u32_(table.bytes().size()).u64_(address);
+    entry.text("_SM3_").put8(0).put8(kSize).put(kMajor).put(kMinor).put8(0).put(kRevision).put8(0);
+    entry.put32(table.bytes().size()).put64(address);
     entry.fix_checksum(kChecksum);
     out.append(entry.bytes());
 }

@@ -139,7 +139,7 @@ TEST_F(SmbiosTest, CountsCores) {
 }
 
 TEST_F(SmbiosTest, DescribesMemoryBelowAndAboveTheHole) {
-    make(5 * 1024 * kM);
+    make(u64{5} * 1024 * kM);
     EXPECT_EQ(at<u32>(only(16).fixed, 7), 5U * 1024 * 1024);  // KiB
     EXPECT_EQ(only(17).fixed.size(), 0x5cU);
     EXPECT_EQ(at<u16>(only(17).fixed, 4), only(16).handle);
