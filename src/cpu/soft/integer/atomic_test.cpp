@@ -8,7 +8,9 @@
 namespace tessera::soft {
 namespace {
 
-using namespace x86;
+namespace eflags = x86::eflags;
+using enum x86::Gpr;
+using x86::State;
 
 constexpr u64 kData = TestMachine::kData;
 constexpr unsigned kCpus = 3;
@@ -26,10 +28,11 @@ protected:
             s.gpr[Rdi] = rdi;
             s.gpr[Rcx] = kRounds;
             s.gpr[Rbx] = n + 1;
-            s.gpr[Rsp] -= n * 0x1000;
+            s.gpr[Rsp] -= u64{n} * 0x1000;
             machine.cpu(n).set_state(s);
         }
         std::vector<std::thread> threads;
+        threads.reserve(kCpus);
         for (unsigned n = 0; n < kCpus; ++n)
             threads.emplace_back([this, n] { EXPECT_EQ(machine.cpu(n).run().reason, ExitReason::Halted); });
         for (auto& thread : threads) thread.join();

@@ -7,7 +7,9 @@
 namespace tessera::soft {
 namespace {
 
-using namespace x86;
+using enum x86::Gpr;
+using enum x86::Seg;
+using x86::State;
 
 constexpr u64 kCarry = 1 << 0, kParity = 1 << 2, kAdjust = 1 << 4, kZero = 1 << 6, kSign = 1 << 7,
               kDirection = 1 << 10, kOverflow = 1 << 11;

@@ -6,7 +6,9 @@
 namespace tessera::soft {
 namespace {
 
-using namespace x86;
+namespace eflags = x86::eflags;
+using enum x86::Gpr;
+using x86::State;
 
 constexpr u64 kStack = TestMachine::kStack;
 

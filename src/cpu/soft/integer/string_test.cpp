@@ -7,7 +7,10 @@
 namespace tessera::soft {
 namespace {
 
-using namespace x86;
+namespace eflags = x86::eflags;
+using enum x86::Gpr;
+using enum x86::Seg;
+using x86::State;
 
 constexpr u64 kData = TestMachine::kData;
 constexpr u64 kNowhere = 0x4000'0000;  // not mapped in long mode
