@@ -38,7 +38,6 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       com1_(isa_line(com1_irq(description_)), config.serial != nullptr ? *config.serial : nobody_, lock_,
             vm.clock(), timers_),
       pit_(vm.clock(), timers_, isa_line(kPitIrq)),
-      rtc_({}, isa_line(description_.rtc.value_or(kStandardRtc).irq), vm.clock(), timers_),
       keyboard_controller_(isa_line(description_.keyboard.value_or(boot::KeyboardController{}).keyboard_irq),
                            isa_line(description_.keyboard.value_or(boot::KeyboardController{}).mouse_irq), vm,
                            a20_, vm.clock(), timers_),
@@ -46,6 +45,7 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       acpi_pm_(pm_config(description_),
                isa_line(description_.acpi_pm.value_or(boot::AcpiPmDescription{}).sci_irq), vm, vm.clock(),
                timers_),
+      rtc_({}, IrqLine(rtc_alarm_, description_.rtc.value_or(kStandardRtc).irq), vm.clock(), timers_),
       reset_control_(vm) {}
 
 Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config,

@@ -86,11 +86,12 @@ private:
     NullChar nobody_;
     SerialPort com1_;
     pit8254::Pit8254 pit_;
-    rtc_mc146818::Rtc rtc_;
     A20Latch a20_;
     i8042::I8042 keyboard_controller_;
     port92::Port92 port92_;
     acpi_pm::AcpiPm acpi_pm_;
+    RtcAlarm rtc_alarm_{isa_, acpi_pm_};
+    rtc_mc146818::Rtc rtc_;
     reset_control::ResetControl reset_control_;
     pci_config::PciConfig pci_config_{reset_control_};
 

@@ -5,6 +5,7 @@
 
 #include "bus/irq_line.h"
 #include "bus/lock.h"
+#include "devices/acpi_pm/acpi_pm.h"
 #include "devices/ioapic/ioapic.h"
 #include "devices/lapic/apic_fabric.h"
 #include "devices/pic8259/pic8259.h"
@@ -24,6 +25,20 @@ public:
 private:
     IrqSink& pic_;
     IrqSink& io_apic_;
+};
+
+// The real-time clock's interrupt is also the ACPI hardware's RTC alarm [ACPI 6.5 4.8.2.4].
+class RtcAlarm final : public IrqSink {
+public:
+    RtcAlarm(IrqSink& isa, acpi_pm::AcpiPm& acpi_pm) : isa_(isa), acpi_pm_(acpi_pm) {}
+    void set_level(unsigned pin, bool high) override {
+        isa_.set_level(pin, high);
+        if (high) acpi_pm_.rtc_alarm();
+    }
+
+private:
+    IrqSink& isa_;
+    acpi_pm::AcpiPm& acpi_pm_;
 };
 
 // Local APICs tell the I/O APIC of the end of an interrupt, and fetch vectors from the 8259A pair: on the
