@@ -61,8 +61,8 @@ struct Frame {
 // --- real mode, and virtual-8086 mode's redirected INT n
 
 void deliver_real(Vcpu& c, u8 vector, u64 pushed_flags) {
-    if (vector * 4u + 3 > c.idtr.limit) raise_vector(c, kGp, vector);
-    const u64 entry = load_system(c, c.idtr.base + vector * 4u, 4);
+    if (u32{vector} * 4 + 3 > c.idtr.limit) raise_vector(c, kGp, vector);
+    const u64 entry = load_system(c, c.idtr.base + u64{vector} * 4, 4);
     const auto offset = static_cast<u16>(entry);
     if (offset > c.seg[Cs].limit) raise_selector(c, kGp, 0);
     Stack stack = Stack::current(c);
@@ -90,7 +90,7 @@ bool deliver_redirected(Vcpu& c, u8 vector) {
         pushed = (pushed & ~eflags::kIf) | ((pushed & eflags::kVif) != 0 ? eflags::kIf : 0);
     }
     // The interrupt vector table of the 8086 program is at linear 0, and is read with its own (user) rights.
-    const u64 entry = load_as(c, vector * 4u, 4, Privilege::Current);
+    const u64 entry = load_as(c, u64{vector} * 4, 4, Privilege::Current);
     const auto offset = static_cast<u16>(entry);
     Stack stack = Stack::current(c);
     stack.push(pushed & 0xffff, 2);

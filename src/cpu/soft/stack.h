@@ -67,10 +67,10 @@ void check_target(Vcpu& c, u64 rip, const Descriptor& code);
 
 // Puts RSP, SS and CS (and with them the CPL) in place, then the derived state.
 struct FarTarget {
-    u16 selector;
+    u16 selector = 0;
     Descriptor code;
-    u64 rip;
-    unsigned cpl;
+    u64 rip = 0;
+    unsigned cpl = 0;
 };
 void commit_code(Vcpu& c, FarTarget& target);
 
