@@ -117,6 +117,7 @@ void set_cr4(Vcpu& c, u64 value) {
 void set_cr8(Vcpu& c, u64 value) {
     if ((value & ~u64{0xf}) != 0) raise_gp0(c);
     c.interrupts->set_cr8(static_cast<u8>(value));
+    c.attention.fetch_or(kAttendInterrupts);  // a lower priority may let one through
 }
 
 void set_efer(Vcpu& c, u64 value) {

@@ -454,6 +454,7 @@ void interrupt_return(Vcpu& c, unsigned size) {
     else
         protected_interrupt_return(c, size);
     c.nmi_blocked = false;
+    if (c.nmi_pending) c.attention.fetch_or(kAttendInterrupts);
 }
 
 }  // namespace tessera::soft

@@ -91,6 +91,7 @@ void apic_write(Vcpu& c, u64 physical, const void* in, unsigned size) {
     u32 value = 0;
     std::memcpy(&value, in, 4);
     c.interrupts->write_register(static_cast<u32>(physical & kPageMask), value);
+    c.attention.fetch_or(kAttendInterrupts);  // an EOI or a lower TPR may let one through
 }
 
 [[nodiscard]] TlbSet set_of(const Vcpu& c, Privilege privilege) {

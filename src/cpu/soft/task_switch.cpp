@@ -195,7 +195,10 @@ void task_switch(Vcpu& c, u16 selector, const Descriptor& d, TaskSwitch reason, 
     update_fp_enables(c);
     load_task_cr3(c, t, l);
     load_task_segments(c, t);
-    if (t.trap) c.pending_db |= dr6::kBt;
+    if (t.trap) {
+        c.pending_db |= dr6::kBt;
+        c.attention.fetch_or(kAttendDebug);
+    }
     if (c.rip > c.seg[Cs].limit) raise_selector(c, kGp, 0);
     if (pushed.has_error) {
         Stack stack = Stack::current(c);
