@@ -19,16 +19,6 @@ struct HostImage {
 };
 static_assert(sizeof(HostImage) == 108);
 
-void set_host_mxcsr(u32 value) {
-    asm volatile("ldmxcsr %0" : : "m"(value));
-}
-
-u32 host_mxcsr() {
-    u32 value = 0;
-    asm volatile("stmxcsr %0" : "=m"(value));
-    return value;
-}
-
 }  // namespace
 
 void load_mxcsr(Vcpu& c) {

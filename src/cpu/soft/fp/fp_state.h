@@ -14,6 +14,15 @@ inline constexpr u64 kX87 = 1 << 0, kSse = 1 << 1, kAvx = 1 << 2;
 inline constexpr u64 kOffered = kX87 | kSse | kAvx;
 }  // namespace xcr0
 
+inline void set_host_mxcsr(u32 value) {
+    asm volatile("ldmxcsr %0" : : "m"(value));
+}
+[[nodiscard]] inline u32 host_mxcsr() {
+    u32 value = 0;
+    asm volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+
 // Guest MXCSR -> host (masked), and the host's sticky flags -> guest.
 void load_mxcsr(Vcpu& c);
 void sync_mxcsr(Vcpu& c);

@@ -1,4 +1,6 @@
 // PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM: the SSE4.2 string compares.
+#include <cstring>
+
 #include "cpu/soft/fp/vector_lower.h"
 
 namespace tessera::soft {
@@ -47,14 +49,14 @@ TESSERA_HANDLER void compare_strings(Vcpu& c, const Op* op) {
     check_available(c, kTrapOf<F>);
     const void* b = source<S, 16>(c, op);
     const bool wide = (op->flags & kOperandHint) != 0;
-    alignas(16) std::array<u64, 2> mask{};
-    const u64 result =
-        reinterpret_cast<StringFn>(op->imm)(vector_at(c, op->r1), b, length_of(c.reg[x86::Rax], wide),
-                                            length_of(c.reg[x86::Rdx], wide), mask.data());
+    // Not on the stack: handlers have no frame that a sanitizer could check. The source may be at the
+    // scratch's beginning.
+    u8* const mask = c.fp_scratch.data() + 64;
+    const u64 result = reinterpret_cast<StringFn>(op->imm)(
+        vector_at(c, op->r1), b, length_of(c.reg[x86::Rax], wide), length_of(c.reg[x86::Rdx], wide), mask);
     c.status = static_cast<u16>(result);
     if constexpr (Mask) {
-        c.ymm[0][0] = mask[0];
-        c.ymm[0][1] = mask[1];
+        std::memcpy(vector_at(c, 0), mask, 16);
         if constexpr (F != Form::Legacy) clear_upper(c, 0);
     } else {
         c.reg[x86::Rcx] = result >> 32;

@@ -180,6 +180,34 @@ TEST(VectorTest, UnmaskedUnderflowIsRaisedForExactTinyResults) {
     EXPECT_EQ(m.s.mxcsr, (0x1f80U & ~0x0800U) | 0x10);
 }
 
+// [SDM 1 4.9.1.5]: the trapped result is rounded without a limit to its exponent, and PE says whether that is
+// exact.
+TEST(VectorTest, UnmaskedUnderflowAndOverflowReportPrecisionOfTheUnboundedResult) {
+    FpMachine m;
+    const auto flags = [&](u32 unmasked, double a, double b) {
+        m.s.mxcsr = 0x1f80 & ~unmasked;
+        m.s.ymm[1] = doubles(a, 0);
+        m.s.ymm[2] = doubles(b, 0);
+        EXPECT_EQ(m.step({0xf2, 0x0f, 0x59, 0xca}), kXm);  // mulsd xmm1, xmm2
+        return m.s.mxcsr & 0x3f;
+    };
+    EXPECT_EQ(flags(0x800, 0x1.123456789abcdp-600, 0x1p-440), 0x10U);  // loses bits only as a denormal
+    EXPECT_EQ(flags(0x800, 0x1.123456789abcdp-600, 0x1.fedcba9876543p-600), 0x30U);
+    EXPECT_EQ(flags(0x400, 0x1p600, 0x1p600), 0x08U);
+    EXPECT_EQ(flags(0x400, 0x1.123456789abcdp600, 0x1.fedcba9876543p600), 0x28U);
+}
+
+TEST(VectorTest, DotProductStopsBeforeTheSumWhenAProductIsUnmasked) {
+    FpMachine m;
+    const float tiny = std::numeric_limits<float>::min();
+    // Products: an inexact one, and two denormals whose sum would set DE.
+    m.s.mxcsr = 0x1f80 & ~0x1000U;
+    m.s.ymm[1] = floats(1.0F / 3, tiny, tiny, 0);
+    m.s.ymm[2] = floats(1.0F / 3, 0.5F, 0.5F, 0);
+    EXPECT_EQ(m.step({0x66, 0x0f, 0x3a, 0x40, 0xca, 0x7f}), kXm);
+    EXPECT_EQ(m.s.mxcsr & 0x3f, 0x20U);
+}
+
 TEST(VectorTest, UnmaskedInvalidCompareLeavesTheFlags) {
     FpMachine m;
     m.s.mxcsr = 0x1f80 & ~0x0080U;

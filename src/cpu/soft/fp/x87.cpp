@@ -1,6 +1,5 @@
 // The x87 instructions that compute, load and store; x87_control.cpp has those that handle the environment.
-#include <array>
-
+#include "cpu/soft/fp/vector_access.h"
 #include "cpu/soft/fp/x87_host.h"
 #include "cpu/soft/fp/x87_lower.h"
 #include "cpu/soft/lower.h"
@@ -34,11 +33,13 @@ using x86::Insn;
 using x86::Mnemonic;
 using x86::OperandKind;
 
-// Op::imm is the function.
+// Op::imm is the function. Nothing is on the stack: a handler has no frame that a sanitizer could check.
 TESSERA_HANDLER void run_register(Vcpu& c, const Op* op) {
     c.cur = op;
     x87_begin(c);
-    (void)x87_run(c, [&] { reinterpret_cast<void (*)()>(op->imm)(); });
+    x87_open(c);
+    reinterpret_cast<void (*)()>(op->imm)();
+    (void)x87_close(c);
     x87_record(c, *op);
     TESSERA_NEXT(c, op);
 }
@@ -46,8 +47,9 @@ TESSERA_HANDLER void run_register(Vcpu& c, const Op* op) {
 TESSERA_HANDLER void run_flags(Vcpu& c, const Op* op) {
     c.cur = op;
     x87_begin(c);
-    (void)x87_run(
-        c, [&] { c.status = static_cast<u16>(reinterpret_cast<unsigned (*)(unsigned)>(op->imm)(c.status)); });
+    x87_open(c);
+    c.status = static_cast<u16>(reinterpret_cast<unsigned (*)(unsigned)>(op->imm)(c.status));
+    (void)x87_close(c);
     x87_record(c, *op);
     TESSERA_NEXT(c, op);
 }
@@ -56,10 +58,10 @@ template <unsigned Size>
 TESSERA_HANDLER void run_load(Vcpu& c, const Op* op) {
     c.cur = op;
     x87_begin(c);
-    const u64 lin = linear(c, *op, Size, Access::Read);
-    alignas(16) std::array<u8, 16> operand;
-    load_bytes<Size>(c, lin, operand.data(), op->seg);
-    (void)x87_run(c, [&] { reinterpret_cast<void (*)(void*)>(op->imm)(operand.data()); });
+    const void* operand = read_pointer<Size>(c, linear(c, *op, Size, Access::Read), op->seg);
+    x87_open(c);
+    reinterpret_cast<void (*)(const void*)>(op->imm)(operand);
+    (void)x87_close(c);
     x87_record_operand(c, *op);
     TESSERA_NEXT(c, op);
 }
@@ -71,10 +73,12 @@ TESSERA_HANDLER void run_store(Vcpu& c, const Op* op) {
     const u64 lin = linear(c, *op, Size, Access::Write);
     // The instruction pops: nothing may fault after it.
     check_writable<Size>(c, lin, op->seg);
-    alignas(16) std::array<u8, 16> operand;
-    const u16 raised = x87_run(c, [&] { reinterpret_cast<void (*)(void*)>(op->imm)(operand.data()); });
+    u8* const operand = c.fp_scratch.data();
+    x87_open(c);
+    reinterpret_cast<void (*)(void*)>(op->imm)(operand);
+    const u16 raised = x87_close(c);
     if ((raised & kX87NoStore) == 0) [[likely]]
-        store_bytes<Size>(c, lin, operand.data(), op->seg);
+        store_bytes<Size>(c, lin, operand, op->seg);
     x87_record_operand(c, *op);
     TESSERA_NEXT(c, op);
 }

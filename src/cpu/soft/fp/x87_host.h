@@ -38,21 +38,17 @@ inline void x87_begin_no_wait(Vcpu& c) {
 [[nodiscard]] bool x87_pending(const Vcpu& c);
 [[noreturn]] void raise_x87_error(Vcpu& c);
 
-// Flags that are set and that the guest does not mask, after running one instruction by the guest's own
-// control word.
 void x87_unmask_host(const Vcpu& c);
 [[nodiscard]] u16 x87_mask_host(const Vcpu& c);
 
-// Runs f, which executes one x87 instruction. Returns the unmasked exceptions it raised.
-template <class F>
-inline u16 x87_run(Vcpu& c, F f) {
-    if ((c.fp_traps & kTrapX87Unmasked) == 0) [[likely]] {
-        f();
-        return 0;
-    }
-    x87_unmask_host(c);
-    f();
-    return x87_mask_host(c);
+// Around the execution of one x87 instruction: by the guest's own control word if that unmasks anything.
+// x87_close returns the unmasked exceptions it raised.
+inline void x87_open(const Vcpu& c) {
+    if ((c.fp_traps & kTrapX87Unmasked) != 0) [[unlikely]]
+        x87_unmask_host(c);
+}
+inline u16 x87_close(const Vcpu& c) {
+    return (c.fp_traps & kTrapX87Unmasked) != 0 ? x87_mask_host(c) : u16{0};
 }
 
 // The status word as FNSTSW shows it; live or not.
