@@ -139,7 +139,12 @@ Descriptor system_descriptor(Vcpu& c, u16 selector) {
     Descriptor d;
     if ((selector & 4) != 0 || !read_descriptor(c, selector, d) || !d.is_system())
         raise_selector(c, kGp, selector);
-    if (c.long_mode() && !fits_upper_half(c, selector)) raise_selector(c, kGp, selector);
+    if (!c.long_mode()) return d;
+    // 16 bytes; where the upper half would have its type there must be none [APM 2 4.8.3].
+    constexpr unsigned kTypeShift = 40;
+    constexpr u64 kTypeMask = 0x1f;
+    if (!fits_upper_half(c, selector) || ((read_descriptor_upper(c, d) >> kTypeShift) & kTypeMask) != 0)
+        raise_selector(c, kGp, selector);
     return d;
 }
 
