@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <limits>
 
-#include "cpu/soft/fp/fp_test_machine.h"
+#include "cpu/soft/testing/fp_machine.h"
 
 namespace tessera::soft {
 namespace {

@@ -89,7 +89,8 @@ void set_mxcsr(Vcpu& c, u32 value) {
 }
 
 // --- FXSAVE and FXRSTOR [SDM 1 10.5]. They look at neither CR4.OSFXSR nor pending exceptions. The error
-// pointers are always saved and restored, as CPUID Fn8000_0008_EBX[RstrFpErrPtrs] says [APM 2 11.4.4.3].
+// pointers are always saved and restored, as CPUID Fn8000_0008_EBX bit 2 (RstrFpErrPtrs) says [APM
+// 2 11.4.4.3].
 
 u64 fx_address(Vcpu& c, const Op& op, Access access) {
     x87_begin_no_wait(c);

@@ -1,7 +1,7 @@
 // FXSAVE and the XSAVE family: formats, checks, initial-state tracking.
 #include <gtest/gtest.h>
 
-#include "cpu/soft/fp/fp_test_machine.h"
+#include "cpu/soft/testing/fp_machine.h"
 
 namespace tessera::soft {
 namespace {

@@ -112,7 +112,7 @@ TEST(DecoderTest, OperandSizePrefixNarrowsNearBranchesAsOnAmd) {
 }
 
 TEST(DecoderTest, SixteenBitAddressesUseTheirRegisterPairs) {
-    const Insn pair = decoded(k16, {0x8b, 0x42, 0xfe});  // [BP+SI-2]
+    const Insn pair = decoded(k16, {0x8b, 0x42, 0xfe});  // BP+SI-2
     EXPECT_EQ(pair.base, Rbp);
     EXPECT_EQ(pair.index, Rsi);
     EXPECT_EQ(pair.displacement, -2);
