@@ -30,6 +30,7 @@ struct Options {
 };
 
 constexpr u64 kStatusFlags = 0x8d5;
+constexpr u32 kSimdException = 19;
 constexpr u64 kComparedFlags = kStatusFlags | 0x400;
 
 // XSAVE leaves components in their initial state out: puts the initial values in.
@@ -120,6 +121,23 @@ void compare_fp(Report& report, const XsaveImage& native, const XsaveImage& gues
     }
 }
 
+// Known deviation: with an unmasked exception the host stops between the steps of a dot product; the
+// interpreter computes all of it and raises afterwards (docs/cpu.md), so it may report more flags.
+u32 ignored_mxcsr(const Case& test) {
+    constexpr u32 kFlags = 0x3f;
+    for (const auto& in : test.insns) {
+        using x86::Mnemonic;
+        switch (in.mnemonic) {
+            case Mnemonic::Dpps:
+            case Mnemonic::Dppd:
+            case Mnemonic::Vdpps:
+            case Mnemonic::Vdppd: return kFlags;
+            default: break;
+        }
+    }
+    return 0;
+}
+
 Report compare(const Case& test, Registers& native, Registers& guest, std::span<const u8> native_bytes,
                std::span<const u8> guest_bytes) {
     static constexpr std::array<const char*, 16> kNames{"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
@@ -145,11 +163,7 @@ Report compare(const Case& test, Registers& native, Registers& guest, std::span<
         report.difference("rflags", native.rflags & flags, guest.rflags & flags);
     normalize(native.fp);
     normalize(guest.fp);
-    // Known deviation: with an unmasked exception the host rounds as if the exponent had no limit, or stops
-    // between the steps of DPPS; the interpreter computes masked and raises afterwards (docs/cpu.md), so OE,
-    // UE, PE may differ.
-    constexpr u32 kSimdException = 19, kPostFlags = 0x38;
-    compare_fp(report, native.fp, guest.fp, native.vector == kSimdException ? kPostFlags : 0);
+    compare_fp(report, native.fp, guest.fp, native.vector == kSimdException ? ignored_mxcsr(test) : 0);
     if (std::memcmp(native_bytes.data(), guest_bytes.data(), native_bytes.size()) != 0)
         for (std::size_t i = 0; i < native_bytes.size(); i += 8) {
             u64 a = 0, b = 0;
