@@ -18,7 +18,8 @@ def main() -> int:
             words = words[next(i for i, word in enumerate(words) if "clang" in os.path.basename(word)):]
             out = words.index("-o")
             del words[out:out + 2]
-            words = ["-E" if word == "-c" else word for word in words]
+            at = words.index("-c")
+            words[at:at + 1] = ["-E", "-P", "-C"]  # no paths of this checkout, but the NOLINT comments
             print(f"cd {shlex.quote(entry['directory'])} && {shlex.join(words)}")
             return 0
     return 1

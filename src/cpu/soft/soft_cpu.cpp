@@ -39,9 +39,7 @@ public:
         export_state(c_, s);
         return s;
     }
-    void set_state(const x86::State& state) override {
-        import_state(c_, state);
-    }
+    void set_state(const x86::State& state) override { import_state(c_, state); }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
 
 private:
