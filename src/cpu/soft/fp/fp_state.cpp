@@ -14,8 +14,8 @@ constexpr u16 kExceptionMasks = 0x3f;
 
 // The protected-mode 32-bit image of FNSAVE and FRSTOR [SDM 1 figure 8-9].
 struct HostImage {
-    u32 control, status, tag, ip, cs_opcode, dp, ds;
-    std::array<std::array<u8, 10>, 8> st;
+    u32 control = 0, status = 0, tag = 0, ip = 0, cs_opcode = 0, dp = 0, ds = 0;
+    std::array<std::array<u8, 10>, 8> st{};
 };
 static_assert(sizeof(HostImage) == 108);
 
@@ -56,7 +56,7 @@ void x87_load(Vcpu& c) {
 
 void x87_save(Vcpu& c) {
     if (!c.x87_live) return;
-    HostImage image;
+    HostImage image{};
     asm volatile("fnsave %0" : "=m"(image));
     c.fpu.status = x87_status_of(static_cast<u16>(image.status), c.fpu.control);
     c.fpu.tag = static_cast<u16>(image.tag);

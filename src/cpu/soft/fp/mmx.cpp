@@ -4,6 +4,7 @@
 // Vcpu::fpu with TOP at 0, so that MMn is there ST(n); each instruction runs on the host's MMX registers and
 // leaves them empty again.
 #include <array>
+#include <bit>
 #include <cstring>
 
 #include "cpu/soft/fp/fp.h"
@@ -73,7 +74,7 @@ TESSERA_HANDLER void mmx_op(Vcpu& c, const Op* op) {
         b = read_pointer<Size>(c, linear(c, *op, Size, Access::Read), op->seg);
     enter_mmx(c);
     if constexpr (S == MmxSource::Register) b = mmx_at(c, op->r3);
-    reinterpret_cast<VectorFn>(op->imm)(mmx_at(c, op->r1), nullptr, b);
+    std::bit_cast<VectorFn>(op->imm)(mmx_at(c, op->r1), nullptr, b);
     finish_write(c, op->r1);
     TESSERA_NEXT(c, op);
 }
@@ -81,7 +82,7 @@ TESSERA_HANDLER void mmx_op(Vcpu& c, const Op* op) {
 Handler lower_row(const Insn& in, Op& op) {
     const bool imm = has_immediate(in);
     const unsigned n = operands_before_immediate(in);
-    for (const MmxRow& row : kMmxRows) {
+    for (const MmxRow& row : mmx_rows()) {
         if (row.mnemonic != in.mnemonic || row.immediate != imm) continue;
         op.r1 = in.operand[0].reg;
         op.imm = reinterpret_cast<u64>(row.fn) + (imm ? (in.immediate & 0xff) * kMmxStride : 0);

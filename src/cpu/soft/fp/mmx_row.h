@@ -15,6 +15,6 @@ struct MmxRow {
 };
 inline constexpr unsigned kMmxStride = 16;
 
-extern const std::span<const MmxRow> kMmxRows;  // mmx_rows.cpp
+std::span<const MmxRow> mmx_rows();  // mmx_rows.cpp
 
 }  // namespace tessera::soft

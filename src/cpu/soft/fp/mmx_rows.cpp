@@ -195,6 +195,8 @@ constexpr auto kRows = std::to_array<MmxRow>({
 
 }  // namespace
 
-const std::span<const MmxRow> kMmxRows = kRows;
+std::span<const MmxRow> mmx_rows() {
+    return kRows;
+}
 
 }  // namespace tessera::soft

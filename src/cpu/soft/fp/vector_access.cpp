@@ -1,6 +1,7 @@
 // Availability of MMX and vector instructions, and their unmasked floating-point exceptions.
 #include "cpu/soft/fp/vector_access.h"
 
+#include <bit>
 #include <cstring>
 
 #include "cpu/soft/fp/range.h"
@@ -28,8 +29,8 @@ const Row* row_among(std::span<const Row> rows, u64 fn) {
 }
 
 const Row* float_row_of(u64 fn) {
-    const Row* row = row_among(kFloatRows, fn);
-    if (row == nullptr) row = row_among(kImmediateRows, fn);
+    const Row* row = row_among(float_rows(), fn);
+    if (row == nullptr) row = row_among(immediate_rows(), fn);
     return row != nullptr && (row->flags & kRowFloat) != 0 ? row : nullptr;
 }
 
@@ -123,7 +124,7 @@ void run_dot_product(Vcpu& c, u8 imm, u8* d, const void* a, const void* b, Form 
     using Lanes = std::array<T, 2 * kLanes>;
     const auto step = [&](u64 fn, const Lanes& x, const Lanes& y) {
         alignas(32) std::array<u8, 32> out{};
-        run_row(c, *float_row_of(fn), reinterpret_cast<VectorFn>(fn), out.data(), x.data(), y.data(), form);
+        run_row(c, *float_row_of(fn), std::bit_cast<VectorFn>(fn), out.data(), x.data(), y.data(), form);
         Lanes sum{};
         std::memcpy(sum.data(), out.data(), sizeof(sum));
         return sum;
@@ -153,7 +154,7 @@ void finish_unmasked(Vcpu& c, bool tiny) {
 void run_unmasked(Vcpu& c, u64 fn, void* d, const void* a, const void* b, Form form) {
     alignas(32) std::array<u8, 32> result{};
     std::memcpy(result.data(), d, result.size());
-    const auto call = reinterpret_cast<VectorFn>(fn);
+    const auto call = std::bit_cast<VectorFn>(fn);
     const Row* row = float_row_of(fn);
     if (row == nullptr) {
         call(result.data(), a, b);

@@ -1,6 +1,8 @@
 // What all vector handlers share: availability, operands, and the watch over unmasked SIMD exceptions.
 #pragma once
 
+#include <bit>
+
 #include "cpu/soft/access.h"
 #include "cpu/soft/fp/fp_state.h"
 #include "cpu/soft/vcpu.h"
@@ -48,7 +50,7 @@ template <unsigned Size>
 [[nodiscard]] inline const void* read_pointer(Vcpu& c, u64 lin, u8 seg) {
     const TlbEntry& e = tlb_entry(c, lin);
     if (((lin + (Size - 1)) & ~kPageMask) == e.tag_r) [[likely]]
-        return reinterpret_cast<const void*>(lin + static_cast<u64>(e.addend));
+        return std::bit_cast<const void*>(lin + static_cast<u64>(e.addend));
     load_bytes_slow(c, lin, c.fp_scratch.data(), Size, seg);
     return c.fp_scratch.data();
 }
@@ -76,7 +78,7 @@ template <Source S, unsigned Size>
 struct Indirect {
     template <Form F>
     static void run(const Op* op, void* d, const void* a, const void* b) {
-        reinterpret_cast<void (*)(void*, const void*, const void*)>(op->imm)(d, a, b);
+        std::bit_cast<void (*)(void*, const void*, const void*)>(op->imm)(d, a, b);
     }
 };
 // Has the instruction in the handler itself.

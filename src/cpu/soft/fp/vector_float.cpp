@@ -37,6 +37,8 @@ constexpr auto kRows = std::to_array<Row>({
 
 }  // namespace
 
-const std::span<const Row> kFloatRows = kRows;
+std::span<const Row> float_rows() {
+    return kRows;
+}
 
 }  // namespace tessera::soft

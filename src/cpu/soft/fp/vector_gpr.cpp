@@ -20,7 +20,7 @@ using GprFn = u64 (*)(const void* b);
 #define TESSERA_TO_GPR(Name, text, type)                                   \
     struct Name {                                                          \
         [[gnu::always_inline]] static u64 run(const void* b) {             \
-            u64 result;                                                    \
+            u64 result = 0;                                                \
             asm volatile(text : "=r"(result) : "r"(b) : "memory", "xmm0"); \
             return static_cast<type>(result);                              \
         }                                                                  \
@@ -136,7 +136,7 @@ Handler insert_handler(const Insn& in, Op& op) {
 #define TESSERA_TO_FLAGS(Name, text)                                          \
     struct Name {                                                             \
         [[gnu::always_inline]] static u16 run(const void* a, const void* b) { \
-            u16 status;                                                       \
+            u16 status = 0;                                                   \
             asm volatile(text "\n\tlahf\n\tseto %%al"                         \
                          : "=&a"(status)                                      \
                          : "r"(a), "r"(b)                                     \

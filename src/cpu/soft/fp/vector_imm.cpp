@@ -205,6 +205,8 @@ constexpr auto kRows = std::to_array<Row>(
 
 }  // namespace
 
-const std::span<const Row> kImmediateRows = kRows;
+std::span<const Row> immediate_rows() {
+    return kRows;
+}
 
 }  // namespace tessera::soft

@@ -70,6 +70,8 @@ constexpr auto kRows = std::to_array<Row>(
 
 }  // namespace
 
-const std::span<const Row> kIntegerRows = kRows;
+std::span<const Row> integer_rows() {
+    return kRows;
+}
 
 }  // namespace tessera::soft

@@ -20,7 +20,7 @@ using x86::OperandKind;
 class RowIndex {
 public:
     RowIndex() {
-        for (const auto& rows : {kIntegerRows, kFloatRows, kImmediateRows})
+        for (const auto& rows : {integer_rows(), float_rows(), immediate_rows()})
             for (const Row& row : rows) {
                 add(row.legacy, row);
                 add(row.vex, row);

@@ -1,6 +1,7 @@
 // Vector instructions steered by a mask in a register: variable blends, masked moves, gathers.
 //
 // Elements whose mask is clear are not accessed and cannot fault (but for MASKMOVDQU, see there).
+#include <bit>
 #include <cstring>
 
 #include "cpu/soft/fp/vector_lower.h"
@@ -47,7 +48,7 @@ TESSERA_HANDLER void blend(Vcpu& c, const Op* op) {
         b = vector_at(c, op->base);
     else
         b = source < S, F == Form::Vex256 ? 32 : 16 > (c, op);
-    reinterpret_cast<BlendFn>(op->imm)(vector_at(c, op->r1), vector_at(c, op->r2), b, vector_at(c, op->r3));
+    std::bit_cast<BlendFn>(op->imm)(vector_at(c, op->r1), vector_at(c, op->r2), b, vector_at(c, op->r3));
     if constexpr (F == Form::Vex128) clear_upper(c, op->r1);
     TESSERA_NEXT(c, op);
 }

@@ -43,9 +43,9 @@ struct Row {
 };
 
 // The tables: vector_int.cpp, vector_float.cpp, vector_imm.cpp.
-extern const std::span<const Row> kIntegerRows;
-extern const std::span<const Row> kFloatRows;
-extern const std::span<const Row> kImmediateRows;
+std::span<const Row> integer_rows();
+std::span<const Row> float_rows();
+std::span<const Row> immediate_rows();
 
 // --- how the tables are written. `x` and `y` are the 128- and 256-bit function.
 

@@ -48,7 +48,7 @@ void store_half(Vcpu& c, const Op& op) {
 
 Handler lower_store_half(const Insn& in, Op& op) {
     const bool wide = form_of(in) == Form::Vex256;
-    for (const Row& row : kImmediateRows)
+    for (const Row& row : immediate_rows())
         if (row.vex == Mnemonic::Vcvtps2ph)
             op.imm = reinterpret_cast<u64>(wide ? row.fn256 : row.fn128) + (in.immediate & 0xff) * kImmStride;
     return wide ? continue_with<store_half<Form::Vex256>> : continue_with<store_half<Form::Vex128>>;

@@ -1,4 +1,5 @@
 // PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM: the SSE4.2 string compares.
+#include <bit>
 #include <cstring>
 
 #include "cpu/soft/fp/vector_lower.h"
@@ -52,7 +53,7 @@ TESSERA_HANDLER void compare_strings(Vcpu& c, const Op* op) {
     // Not on the stack: handlers have no frame that a sanitizer could check. The source may be at the
     // scratch's beginning.
     u8* const mask = c.fp_scratch.data() + 64;
-    const u64 result = reinterpret_cast<StringFn>(op->imm)(
+    const u64 result = std::bit_cast<StringFn>(op->imm)(
         vector_at(c, op->r1), b, length_of(c.reg[x86::Rax], wide), length_of(c.reg[x86::Rdx], wide), mask);
     c.status = static_cast<u16>(result);
     if constexpr (Mask) {

@@ -1,5 +1,6 @@
 // Vector instructions: what a comparison with the host cannot show (availability, faults, unmasked
 // exceptions).
+#include <bit>
 #include <gtest/gtest.h>
 #include <limits>
 

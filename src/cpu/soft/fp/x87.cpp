@@ -1,4 +1,6 @@
 // The x87 instructions that compute, load and store; x87_control.cpp has those that handle the environment.
+#include <bit>
+
 #include "cpu/soft/fp/vector_access.h"
 #include "cpu/soft/fp/x87_host.h"
 #include "cpu/soft/fp/x87_lower.h"
@@ -38,7 +40,7 @@ TESSERA_HANDLER void run_register(Vcpu& c, const Op* op) {
     c.cur = op;
     x87_begin(c);
     x87_open(c);
-    reinterpret_cast<void (*)()>(op->imm)();
+    std::bit_cast<void (*)()>(op->imm)();
     (void)x87_close(c);
     x87_record(c, *op);
     TESSERA_NEXT(c, op);
@@ -48,7 +50,7 @@ TESSERA_HANDLER void run_flags(Vcpu& c, const Op* op) {
     c.cur = op;
     x87_begin(c);
     x87_open(c);
-    c.status = static_cast<u16>(reinterpret_cast<unsigned (*)(unsigned)>(op->imm)(c.status));
+    c.status = static_cast<u16>(std::bit_cast<unsigned (*)(unsigned)>(op->imm)(c.status));
     (void)x87_close(c);
     x87_record(c, *op);
     TESSERA_NEXT(c, op);
@@ -60,7 +62,7 @@ TESSERA_HANDLER void run_load(Vcpu& c, const Op* op) {
     x87_begin(c);
     const void* operand = read_pointer<Size>(c, linear(c, *op, Size, Access::Read), op->seg);
     x87_open(c);
-    reinterpret_cast<void (*)(const void*)>(op->imm)(operand);
+    std::bit_cast<void (*)(const void*)>(op->imm)(operand);
     (void)x87_close(c);
     x87_record_operand(c, *op);
     TESSERA_NEXT(c, op);
@@ -75,7 +77,7 @@ TESSERA_HANDLER void run_store(Vcpu& c, const Op* op) {
     check_writable<Size>(c, lin, op->seg);
     u8* const operand = c.fp_scratch.data();
     x87_open(c);
-    reinterpret_cast<void (*)(void*)>(op->imm)(operand);
+    std::bit_cast<void (*)(void*)>(op->imm)(operand);
     const u16 raised = x87_close(c);
     if ((raised & kX87NoStore) == 0) [[likely]]
         store_bytes<Size>(c, lin, operand, op->seg);

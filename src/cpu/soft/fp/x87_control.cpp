@@ -24,7 +24,7 @@ inline constexpr unsigned kEnvironment = F == Format::Protected16 || F == Format
 
 // The words of an environment, three before the pointers and four of those.
 struct Words {
-    std::array<u32, 7> w;
+    std::array<u32, 7> w{};
 };
 
 template <Format F>
@@ -108,7 +108,7 @@ template <Format F>
 Words environment_of(Vcpu& c) {
     // The tags come from the registers' contents, as only the host computes them.
     if (!c.x87_live) x87_load(c);
-    HostEnvironment host;
+    HostEnvironment host{};
     asm volatile("fnstenv %0" : "=m"(host));
     Words words{};
     words.w[0] = 0xffff'0000U | c.fpu.control;
@@ -124,7 +124,7 @@ void fnstenv(Vcpu& c, const Op& op) {
     constexpr unsigned kSize = kEnvironment<F>;
     const u64 lin = linear(c, op, kSize, Access::Write);
     check_writable<kSize>(c, lin, op.seg);
-    std::array<u8, kSize> image;
+    std::array<u8, kSize> image{};
     store_words<F>(environment_of<F>(c), image.data());
     store_bytes<kSize>(c, lin, image.data(), op.seg);
     x87_set_control(c, c.fpu.control | kX87Masks);
@@ -136,7 +136,7 @@ void fnsave(Vcpu& c, const Op& op) {
     constexpr unsigned kSize = kEnvironment<F> + kRegisters;
     const u64 lin = linear(c, op, kSize, Access::Write);
     check_writable<kSize>(c, lin, op.seg);
-    std::array<u8, kSize> image;
+    std::array<u8, kSize> image{};
     store_words<F>(environment_of<F>(c), image.data());
     x87_save(c);
     std::memcpy(image.data() + kEnvironment<F>, c.fpu.st.data(), kRegisters);
@@ -164,7 +164,7 @@ template <Format F>
 void fldenv(Vcpu& c, const Op& op) {
     begin_wait(c);
     constexpr unsigned kSize = kEnvironment<F>;
-    std::array<u8, kSize> image;
+    std::array<u8, kSize> image{};
     load_bytes<kSize>(c, readable<kSize>(c, op), image.data(), op.seg);
     const Words words = load_words<F>(image.data());
     if (!c.x87_live) x87_load(c);
@@ -182,7 +182,7 @@ template <Format F>
 void frstor(Vcpu& c, const Op& op) {
     begin_wait(c);
     constexpr unsigned kSize = kEnvironment<F> + kRegisters;
-    std::array<u8, kSize> image;
+    std::array<u8, kSize> image{};
     load_bytes<kSize>(c, readable<kSize>(c, op), image.data(), op.seg);
     const Words words = load_words<F>(image.data());
     x87_save(c);

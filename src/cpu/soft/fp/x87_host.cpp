@@ -43,7 +43,7 @@ void x87_unmask_host(const Vcpu& c) {
 }
 
 u16 x87_mask_host(const Vcpu& c) {
-    HostEnvironment environment;
+    HostEnvironment environment{};
     // FNSTENV does not wait, and masks all exceptions once it has stored; that also takes back the host's ES.
     asm volatile("fnstenv %0" : "=m"(environment));
     return static_cast<u16>(environment.status & ~c.fpu.control & kX87Masks);

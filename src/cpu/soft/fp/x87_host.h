@@ -19,7 +19,7 @@ inline constexpr u16 kX87NoStore = 0x19;
 
 // The protected-mode 32-bit environment [SDM 1 figure 8-9].
 struct HostEnvironment {
-    u32 control, status, tag, ip, cs_opcode, dp, ds;
+    u32 control = 0, status = 0, tag = 0, ip = 0, cs_opcode = 0, dp = 0, ds = 0;
 };
 
 // What stands between a guest and its x87 instruction: raises #NM or #MF, makes the state live.

@@ -1,4 +1,5 @@
 // x87 and MMX: environments, exceptions that the guest unmasks, faults, aliasing.
+#include <bit>
 #include <gtest/gtest.h>
 #include <limits>
 

@@ -30,8 +30,8 @@ Pointers pointers_of(const Op& op) {
 constexpr unsigned kRegisters64 = 16, kRegisters32 = 8;
 
 void store_x87(Vcpu& c, const Op& op, u64 lin) {
-    X87Image head;
-    StImage registers;
+    X87Image head{};
+    StImage registers{};
     put_x87(c.fpu, pointers_of(op), head, registers);
     store_bytes<kImageX87Size>(c, lin + kImageX87, head.data(), op.seg);
     store_bytes<kImageStSize>(c, lin + kImageSt, registers.data(), op.seg);
@@ -44,7 +44,7 @@ void store_mxcsr(Vcpu& c, u64 lin, u8 seg) {
 // Lanes `lane` and lane + 1 of each register, which is SSE or AVX state.
 template <unsigned Count>
 void store_lanes(Vcpu& c, u64 lin, unsigned lane, u8 seg) {
-    std::array<u64, Count * 2> out;
+    std::array<u64, Count * 2> out{};
     for (unsigned i = 0; i < Count; ++i) {
         out[i * 2] = c.ymm[i][lane];
         out[i * 2 + 1] = c.ymm[i][lane + 1];
@@ -57,11 +57,11 @@ void store_vectors(Vcpu& c, u64 lin, unsigned lane, u8 seg) {
 
 // What an image holds, read before any of it is used.
 struct Image {
-    X87Image x87;
-    StImage st;
+    X87Image x87{};
+    StImage st{};
     u32 mxcsr = kMxcsrInitial;
-    std::array<u64, 32> xmm;
-    std::array<u64, 32> ymm;
+    std::array<u64, 32> xmm{};
+    std::array<u64, 32> ymm{};
 };
 
 void load_vectors(Vcpu& c, u64 lin, std::array<u64, 32>& out, u8 seg) {
@@ -111,7 +111,7 @@ void fxsave(Vcpu& c, const Op& op) {
 void fxrstor(Vcpu& c, const Op& op) {
     const u64 lin = fx_address(c, op, Access::Read);
     probe(c, lin, kImageLegacy, Access::Read, op.seg);
-    Image image;
+    Image image{};
     image.mxcsr = load_valid_mxcsr(c, lin, op.seg);
     load_bytes<kImageX87Size>(c, lin, image.x87.data(), op.seg);
     load_bytes<kImageStSize>(c, lin + kImageSt, image.st.data(), op.seg);
@@ -174,7 +174,7 @@ struct Header {
     bool compacted = false;
 };
 Header check_header(Vcpu& c, u64 lin, u8 seg, bool must_be_compacted) {
-    std::array<u64, kImageHeaderSize / 8> words;
+    std::array<u64, kImageHeaderSize / 8> words{};
     load_bytes<kImageHeaderSize>(c, lin + kImageHeader, words.data(), seg);
     const Header header{.present = words[0], .compacted = (words[1] & kCompacted) != 0};
     if (!header.compacted) {
@@ -198,15 +198,13 @@ void xrstor(Vcpu& c, const Op& op) {
     const Header header = check_header(c, lin, op.seg, Kind == Save::Supervisor);
     const u64 from_image = wanted & header.present;
 
-    Image image;
+    Image image{};
     const u64 with_mxcsr = header.compacted ? from_image & xcr0::kSse : wanted & (xcr0::kSse | xcr0::kAvx);
     if (with_mxcsr != 0) image.mxcsr = load_valid_mxcsr(c, lin, op.seg);
     if ((from_image & xcr0::kX87) != 0) {
         load_bytes<kImageX87Size>(c, lin, image.x87.data(), op.seg);
         load_bytes<kImageStSize>(c, lin + kImageSt, image.st.data(), op.seg);
     }
-    image.xmm.fill(0);
-    image.ymm.fill(0);
     if ((from_image & xcr0::kSse) != 0) load_vectors(c, lin + kImageXmm, image.xmm, op.seg);
     if ((from_image & xcr0::kAvx) != 0) {
         (void)linear(c, op, kImageEnd, Access::Read);
