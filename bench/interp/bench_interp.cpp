@@ -7,12 +7,11 @@
 #include "cpu/soft/testing/test_machine.h"
 
 #define TESSERA_KERNEL(name) extern "C" const tessera::u8 bench_##name[], bench_##name##_end[];
-#define TESSERA_KERNELS(X)                                                                                \
-    X(alu)                                                                                                \
-    X(memory)                                                                                             \
-    X(stream)                                                                                             \
-    X(branch) X(call) X(indirect) X(muldiv) X(bits) X(sse_scalar) X(sse_packed) X(avx) X(x87) X(rep_movs) \
-        X(lock)
+// clang-format off
+#define TESSERA_KERNELS(X) \
+    X(alu) X(memory) X(stream) X(branch) X(call) X(indirect) X(muldiv) X(bits) X(sse_scalar) X(sse_packed) X(avx) \
+    X(x87) X(rep_movs) X(lock)
+// clang-format on
 TESSERA_KERNELS(TESSERA_KERNEL)
 
 namespace {
