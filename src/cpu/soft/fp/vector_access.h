@@ -72,6 +72,20 @@ template <Source S, unsigned Size>
     }
 }
 
+// The same, but of memory always a copy, for those that look more than once.
+template <Source S, unsigned Size>
+[[nodiscard]] inline const void* source_copy(Vcpu& c, const Op* op) {
+    if constexpr (S == Source::Vector || S == Source::Gpr) {
+        return source<S, Size>(c, op);
+    } else {
+        const u64 lin = linear(c, *op, Size, Access::Read);
+        if constexpr (S == Source::MemoryAligned)
+            if ((lin & (Size - 1)) != 0) raise_gp0(c);
+        load_bytes<Size>(c, lin, c.fp_scratch.data(), op->seg);
+        return c.fp_scratch.data();
+    }
+}
+
 // --- the handler of all instructions in the tables
 
 // Calls the function that Op::imm holds.
@@ -97,7 +111,7 @@ template <Form F, Source S, unsigned Size>
 TESSERA_HANDLER void vector_op_careful(Vcpu& c, const Op* op) {
     c.cur = op;
     check_available(c, kTrapOf<F>);
-    const void* b = source<S, Size>(c, op);
+    const void* b = source_copy<S, Size>(c, op);
     run_unmasked(c, op->imm, vector_at(c, op->r1), vector_at(c, op->r2), b, F);
     TESSERA_NEXT(c, op);
 }
