@@ -287,6 +287,16 @@ TEST(VectorTest, GatherThatFaultsKeepsWhatItHasFetched) {
     EXPECT_EQ(m.s.ymm[2], (Lanes{0, 0, 0, 0}));
 }
 
+TEST(VectorTest, GatherTakesRegisterFourAsItsIndex) {
+    FpMachine m;
+    m.write<u32>(FpMachine::kData, 11);
+    m.write<u32>(FpMachine::kData + 4, 22);
+    m.s.ymm[2] = {~0ULL, 0, 0, 0};
+    m.s.ymm[4] = {u64{0} << 32 | 1, 0, 0, 0};
+    ASSERT_FALSE(m.step({0xc4, 0xe2, 0x69, 0x90, 0x0c, 0xa7}));  // vpgatherdd xmm1, [rdi+xmm4*4], xmm2
+    EXPECT_EQ(m.s.ymm[1], (Lanes{u64{11} << 32 | 22, 0, 0, 0}));
+}
+
 // --- forms that differ between memory and register
 
 TEST(VectorTest, MovssFromMemoryClearsAndFromARegisterMerges) {
