@@ -123,7 +123,7 @@ private:
         const u64 before = c_.instructions;
         c_.attention.fetch_or(kAttendSingle);
         const Op* op = block_at_rip(c_, true);
-        if (c_.tracer != nullptr && c_.tracer->instructions) trace(*op);
+        if (c_.tracer != nullptr && c_.tracer->instructions) trace(op);
         op->fn(c_, op);
         c_.attention.fetch_and(~u32{kAttendSingle});
         c_.cur = nullptr;
@@ -131,7 +131,11 @@ private:
         if (steps_ != ~u64{0}) steps_ -= std::min(steps_, std::max<u64>(c_.instructions - before, 1));
     }
 
-    void trace(const Op& op) {
+    void trace(const Op* first) {
+        // What stands before an instruction (a check of its second page, its address) has no length.
+        constexpr int kMaxPrefixes = 2;
+        for (int i = 0; i < kMaxPrefixes && first->len == 0; ++i) ++first;
+        const Op& op = *first;
         std::array<u8, x86::kMaxInsnLength> bytes{};
         const u64 base = c_.code64() ? 0 : c_.seg[x86::Cs].base;
         u64 lin = base + c_.rip;
