@@ -34,6 +34,11 @@ public:
 
 CpuTracer* tracer = nullptr;
 
+// Stands for an image that cannot be read or lists nothing.
+class EmptyImage final : public testing::Test {
+    void TestBody() override { FAIL() << "the image has no tests"; }
+};
+
 class GuestCase final : public testing::Test {
 public:
     GuestCase(const GuestImage& image, const GuestTest& guest) : image_(image), guest_(guest) {}
@@ -56,11 +61,15 @@ void add_all() {
             GuestImage::load(GUEST_DIRECTORY, topics.substr(start, end - start))));
         start = end + 1;
     }
-    for (const auto& image : images)
+    for (const auto& image : images) {
+        if (image->tests.empty())
+            testing::RegisterTest(image->topic.c_str(), "has_tests", nullptr, nullptr, __FILE__, __LINE__,
+                                  []() -> testing::Test* { return new EmptyImage; });
         for (const GuestTest& test : image->tests)
             testing::RegisterTest(
                 image->topic.c_str(), test.name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                 [&image = *image, &test]() -> testing::Test* { return new GuestCase(image, test); });
+    }
 }
 
 }  // namespace
