@@ -149,6 +149,34 @@ TEST_P(MachineTest, MemoryIsFreshAfterAReset) {
     EXPECT_GE(listener.text.size(), 3U);
 }
 
+TEST_P(MachineTest, ASecondCpuStartsByInitAndSipi) {
+    // The application processor: mov byte cs:[0xff0], 1; hlt. It is copied to 8000h and started there.
+    const std::vector<u8> application{0x2e, 0xc6, 0x06, 0xf0, 0x0f, 0x01, 0xf4, 0xeb, 0xfd};
+    Code code;
+    code.add({0x48, 0x8d, 0x35, 0, 0, 0, 0});  // lea application(%rip), %rsi: patched below
+    const std::size_t after_lea = code.bytes().size();
+    code.add({0xbf, 0x00, 0x80, 0x00, 0x00, 0xb9, static_cast<int>(application.size()), 0, 0, 0, 0xf3, 0xa4});
+    code.add({0xbb, 0x00, 0x00, 0xe0, 0xfe});                                // mov $0xfee00000, %ebx
+    code.add({0xc7, 0x83, 0x10, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01});  // ICR high: APIC ID 1
+    code.add({0xc7, 0x83, 0x00, 0x03, 0x00, 0x00, 0x00, 0x45, 0x00, 0x00});  // ICR: INIT, assert
+    code.add({0xc7, 0x83, 0x00, 0x03, 0x00, 0x00, 0x08, 0x46, 0x00, 0x00});  // ICR: start-up at page 8
+    code.add({0xf3, 0x90, 0x80, 0x3c, 0x25, 0xf0, 0x8f, 0x00, 0x00, 0x01});  // again: pause; cmpb $1, 0x8ff0
+    code.add({0x75, 0xf4});                                                  // jne again
+    code.print("two").power_off();
+    std::vector<u8> bytes = code.bytes();
+    bytes[after_lea - 4] = static_cast<u8>(bytes.size() - after_lea);
+    ASSERT_LT(bytes.size() - after_lea, 256U);
+    bytes.insert(bytes.end(), application.begin(), application.end());
+    write_kernel(elf_with(bytes));
+    auto vm = Vm::create(2, OnReset::End);
+    MachineConfig two = config();
+    two.cpus = 2;
+    ASSERT_TRUE(build_machine(**vm, two).has_value());
+    (*vm)->start();
+    EXPECT_EQ((*vm)->wait().kind, Ending::Kind::PoweredOff);
+    EXPECT_EQ(listener.text, "two");
+}
+
 TEST_P(MachineTest, UnusableKernelsAreRefusedByName) {
     auto vm = Vm::create(1, OnReset::End);
     auto status = build_machine(**vm, config());
