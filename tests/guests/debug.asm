@@ -409,3 +409,134 @@ TEST64 branch_breakpoint_at_target
     EXPECT [v_ip], .target
     EXPECT_BITS [v_dr6], 0xf, 8
     PASS
+
+TEST64 rep_string_with_breakpoint_and_rf_breaks_once
+    mov RESUME(xDB)
+    mov dword [v_set_rf], 1
+    SET_DR dr0, .at
+    SET_DR dr7, DR7_0(0, 0)
+    mov edi, FREE
+    mov ecx, 5
+.at:
+    rep stosb                       ; RF holds until the whole instruction is done [SDM 3B 18.3.1.1]
+    EXPECT ecx, 0
+    EXPECT [v_count], 1
+    PASS
+
+TEST64 rf_survives_a_fault_of_the_instruction
+    mov RESUME(xPF)
+    mov qword [PT + FREE / 512], 0
+    SET_DR dr0, .at
+    SET_DR dr7, DR7_0(0, 0)
+    SETVECTOR xPF, KCODE64, .handler, 0x8e
+    push KDATA
+    push STACK0
+    push 0x10002                    ; RF: pass the breakpoint
+    push KCODE64
+    push .at
+    iretq
+.at:
+    mov eax, [FREE]                 ; #PF pushes RF, so that its repetition passes too
+    EXPECT [v_count], 0
+    PASS
+.handler:
+    mov qword [PT + FREE / 512], FREE | 7
+    add rsp, 8
+    iretq
+
+TEST64 fault_under_trap_flag_is_not_a_trap
+    mov dword [v_resume], 1 << xDB
+    SETVECTOR xUD, KCODE64, .handler, 0x8e
+    pushfq
+    or dword [rsp], 0x100
+    popfq
+.at:
+    ud2
+.next:
+    nop
+.after:
+    pushfq
+    and dword [rsp], ~0x100
+    popfq
+    EXPECT [v_log + 4], .after      ; the handler skipped the UD2 and returned with TF
+    PASS
+.handler:
+    add qword [rsp], 2
+    iretq
+
+TEST64 breakpoint_on_the_second_of_two_instructions_in_a_row
+    SET_DR dr0, .second
+    SET_DR dr1, .second
+    SET_DR dr7, 0x40a
+    CATCH .caught
+    nop
+.second:
+    nop
+    FAIL
+.caught:
+    EXPECT [v_ip], .second
+    EXPECT_BITS [v_dr6], 0xf, 3     ; both match
+    PASS
+
+TEST64 enabled_write_watch_reports_disabled_matches_too
+    SET_DR dr0, FREE
+    SET_DR dr7, DR7_0(1, 0)
+    mov RESUME(xDB)
+    SET_DR dr6, 0xffff0ff0
+    mov byte [FREE], 1
+    nop
+    EXPECT_BITS [v_dr6], 0xf, 1
+    mov rax, dr6
+    EXPECT_BITS eax, 0xf, 1         ; the processor never clears them
+    PASS
+
+TEST64 watch_on_page_table_is_not_for_the_walker
+    SET_DR dr0, PT + FREE / 512
+    SET_DR dr7, DR7_0(3, 2)
+    invlpg [FREE]
+    mov eax, [FREE]                 ; the walk reads and writes the entry, no instruction does
+    nop
+    EXPECT [v_count], 0
+    PASS
+
+TEST64 watch_sees_every_kind_of_store
+    SET_DR dr0, FREE
+    SET_DR dr7, DR7_0(1, 2)
+    mov RESUME(xDB)
+    inc dword [FREE]
+    nop
+    EXPECT [v_count], 1
+    lock xadd [FREE + 4], eax
+    nop
+    EXPECT [v_count], 2
+    xchg [FREE + 7], cl
+    nop
+    EXPECT [v_count], 3
+    fninit
+    fst qword [FREE]
+    nop
+    EXPECT [v_count], 4
+    movq [FREE], xmm0
+    nop
+    EXPECT [v_count], 5
+    sgdt [FREE - 8]
+    nop
+    EXPECT [v_count], 6
+    setc [FREE + 3]
+    nop
+    EXPECT [v_count], 7
+    PASS
+
+TEST64 watch_stops_a_rep_in_the_middle
+    SET_DR dr0, FREE + 4
+    SET_DR dr7, DR7_0(1, 3)
+    mov RESUME(xDB)
+    mov edi, FREE
+    mov ecx, 16
+.rep:
+    rep stosb
+    nop
+    EXPECT ecx, 0
+    cmp dword [v_count], 1          ; at least once; after the iteration, or later [SDM 3B 18.2.4]
+    EXPECT_IF ae
+    PASS
