@@ -405,6 +405,27 @@ TEST(Ports, BitmapDecidesForUsers) {
     EXPECT_EQ(Rig::vector_of(r), 6);
 }
 
+// --- alignment
+
+TEST(Alignment, UsersAreCheckedOnRequestOperandByOperand) {
+    Rig rig;
+    State s = rig.kernel32(3);
+    s.cr0 |= cr0::kAm;
+    s.rflags |= eflags::kAc;
+    s.gpr[Rbx] = Rig::kData + 2;
+    State r = rig.go(s, {0x66, 0x8b, 0x03, 0x8b, 0x03});  // mov ax,[ebx]; mov eax,[ebx]
+    ASSERT_EQ(Rig::vector_of(r), 17);
+    EXPECT_EQ(stack32(rig, r, 0), 0u);
+    EXPECT_EQ(stack32(rig, r, 1), Rig::kUserCode + 3);
+    s.gpr[Rsp] = Rig::kUserStack - 4;  // aligned to 4 but not to the size of PUSHA's frame
+    r = rig.go(s, {0x60, 0x61, 0x0f, 0x0b});
+    EXPECT_EQ(Rig::vector_of(r), 6);
+    s.gpr[Rbx] = Rig::kData + 4;
+    rig.write<u16>(Rig::kData + 8, Rig::kUserData);
+    r = rig.go(s, {0xc4, 0x03, 0x0f, 0x0b});  // les eax,[ebx]: 4 and 2 bytes
+    EXPECT_EQ(Rig::vector_of(r), 6);
+}
+
 // --- debugging
 
 TEST(Debug, SingleStepTrapsAfterEachInstruction) {

@@ -3,6 +3,7 @@
 #include "cpu/soft/mmu.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "cpu/soft/segment.h"
@@ -142,10 +143,15 @@ struct Target {
     raise_error(c, seg == Ss ? kSs : kGp, external_bit(c));
 }
 
-// [SDM 3A table 6-7] 10-byte operands want 8-byte alignment, vectors their own size (at most 16).
+// [SDM 3A table 6-7] 10-byte operands want 8-byte alignment, vectors their own size (at most 16). What else
+// is probed as a whole (far pointers, PUSHA's frame) is checked piece by piece when it is accessed.
 void check_alignment(Vcpu& c, u64 lin, unsigned size) {
-    const unsigned alignment = size == 10 ? 8 : std::min(size, 16u);
+    const unsigned alignment = size == 10 ? 8 : std::has_single_bit(size) ? std::min(size, 16u) : 1;
     if ((lin & (alignment - 1)) != 0) raise_error(c, kAc, 0);
+}
+
+[[nodiscard]] bool alignment_checked(const Vcpu& c, Privilege privilege) {
+    return privilege == Privilege::Current && c.tlb == c.tlb_sets[kTlbNone].data();
 }
 
 // Translates and checks all of an access; fills the TLB.
@@ -173,7 +179,7 @@ Target resolve(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privile
         fill(c, set, lin, t, target.page[0]);
         fill(c, set, next, t2, target.page[1]);
     }
-    if (privilege == Privilege::Current && c.tlb == c.tlb_sets[kTlbNone].data()) [[unlikely]]
+    if (alignment_checked(c, privilege)) [[unlikely]]
         check_alignment(c, lin, size);
     if (breakpoints_enabled(c)) [[unlikely]]
         note_data_access(c, lin, size, access);
@@ -404,13 +410,19 @@ void probe_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privileg
     if (privilege != Privilege::Current || access != Access::Execute) {
         const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
         const u64 tag = access == Access::Write ? e.tag_w : e.tag_r;
-        const bool alignment_checked =
-            privilege == Privilege::Current && c.tlb == c.tlb_sets[kTlbNone].data();
-        if (access != Access::Execute && ((lin + (size - 1)) & ~kPageMask) == tag && !alignment_checked)
+        if (access != Access::Execute && ((lin + (size - 1)) & ~kPageMask) == tag &&
+            !alignment_checked(c, privilege))
             return;
     }
     const u64 pending = c.pending_db;
-    resolve(c, lin, size, access, privilege, seg);
+    constexpr unsigned kLargestOperand = 8;
+    if (size > kLargestOperand && alignment_checked(c, privilege)) {
+        // Many operands, each checked when it is accessed: here only the two ends' pages count.
+        resolve(c, lin, 1, access, privilege, seg);
+        resolve(c, lin + (size - 1), 1, access, privilege, seg);
+    } else {
+        resolve(c, lin, size, access, privilege, seg);
+    }
     c.pending_db = pending;  // the access itself will count as the breakpoint's hit
 }
 void probe(Vcpu& c, u64 lin, unsigned size, Access access, u8 seg) {
