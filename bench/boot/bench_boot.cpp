@@ -109,7 +109,7 @@ std::string cache_folder() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const int runs = argc > 1 ? std::max(1, std::atoi(argv[1])) : 3;
+    const int runs = argc > 1 ? std::max(1, static_cast<int>(std::strtol(argv[1], nullptr, 10))) : 3;
     const std::string guest = cache_folder() + "/guests/amd64/";
     const char* tessera = std::getenv("TESSERA");
     const std::string cmdline = "console=ttyS0";

@@ -26,17 +26,16 @@ struct Kernel {
 };
 
 double seconds_of(tessera::soft::TestMachine& machine, const Kernel& kernel, u64 rounds, u64* instructions) {
-    using namespace tessera;
-    x86::State state = machine.long_mode_state();
-    machine.put(soft::TestMachine::kCode, std::span(kernel.begin, kernel.end));
-    state.gpr[x86::Rcx] = rounds;
-    state.gpr[x86::Rdi] = soft::TestMachine::kData;
+    tessera::x86::State state = machine.long_mode_state();
+    machine.put(tessera::soft::TestMachine::kCode, std::span(kernel.begin, kernel.end));
+    state.gpr[tessera::x86::Rcx] = rounds;
+    state.gpr[tessera::x86::Rdi] = tessera::soft::TestMachine::kData;
     machine.cpu().set_state(state);
     const u64 before = machine.cpu().instructions();
     const auto start = std::chrono::steady_clock::now();
-    const Exit exit = machine.cpu().run();
+    const tessera::Exit exit = machine.cpu().run();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    if (exit.reason != ExitReason::Halted)
+    if (exit.reason != tessera::ExitReason::Halted)
         std::printf("%s: ended with exit %d\n", kernel.name, static_cast<int>(exit.reason));
     *instructions = machine.cpu().instructions() - before;
     return took.count();

@@ -72,7 +72,7 @@ void too_long(Vcpu& c, const Op& /*op*/) {
 // Bytes of the instruction stream at `lin`: [0, count) valid, the first `first_page` of them in the first
 // page.
 struct Fetched {
-    std::array<u8, x86::kMaxInsnLength> bytes;
+    std::array<u8, x86::kMaxInsnLength> bytes{};
     unsigned count = 0;
 };
 
@@ -266,8 +266,8 @@ BlockCache::BlockCache()
     buckets.fill(kNone);
 }
 
-void BlockCache::reserve(u32 want) {
-    if (op_count + want > kOps || block_count == kBlocks) drop_all();
+void BlockCache::reserve(u32 wanted_ops) {
+    if (op_count + wanted_ops > kOps || block_count == kBlocks) drop_all();
 }
 
 void BlockCache::drop_all() {

@@ -46,7 +46,7 @@ struct BlockCache {
     std::unique_ptr<Block[]> blocks;
     u32 op_count = 0;
     u32 block_count = 0;
-    std::array<u32, kBuckets> buckets;
+    std::array<u32, kBuckets> buckets{};
     u64 builds = 0;
     u64 drops = 0;  // changes whenever code was dropped, possibly by another CPU while this one was parked
 
@@ -62,7 +62,7 @@ struct BlockCache {
     }
 
     // Makes room for one more block of at most `ops` ops; drops everything if need be.
-    void reserve(u32 ops);
+    void reserve(u32 wanted_ops);
     void insert(const Block& block);
     // Drops the blocks that have bytes in the page. Ops being executed turn into "go back to the dispatcher".
     void drop_page(u64 page);

@@ -109,7 +109,7 @@ TESSERA_HANDLER void run_ret(Vcpu& c, const Op* op) {
 
 template <typename T, bool Memory>
 [[nodiscard]] u64 indirect_target(Vcpu& c, const Op* op) {
-    u64 target;
+    u64 target = 0;
     if constexpr (Memory)
         target = load<T>(c, linear(c, *op, sizeof(T), Access::Read), op->seg);
     else
@@ -168,15 +168,10 @@ TESSERA_HANDLER void run_loop(Vcpu& c, const Op* op) {
 
 // --- lowering
 
-template <template <u8> typename Pick, std::size_t... I>
-constexpr std::array<Handler, sizeof...(I)> table_of(std::index_sequence<I...>) {
-    return {Pick<static_cast<u8>(I)>::handler...};
-}
 template <u8 Condition>
-struct PickJcc {
-    static constexpr Handler handler = run_jcc<Condition>;
+struct JumpIf {
+    static constexpr auto kHandler = &run_jcc<Condition>;
 };
-constexpr auto kJcc = table_of<PickJcc>(std::make_index_sequence<16>());
 
 [[nodiscard]] Handler by_size(u8 size, Handler h2, Handler h4, Handler h8) {
     return size == 2 ? h2 : size == 4 ? h4 : h8;
@@ -195,7 +190,7 @@ bool lower_direct(const x86::Insn& in, Op& op) {
     using x86::Mnemonic;
     switch (in.mnemonic) {
         case Mnemonic::Jmp: op.fn = run_jmp; break;
-        case Mnemonic::Jcc: op.fn = kJcc[in.condition]; break;
+        case Mnemonic::Jcc: op.fn = for_condition<JumpIf>(in.condition); break;
         case Mnemonic::Call:
             op.fn = by_size(in.operand_size, run_call<u16>, run_call<u32>, run_call<u64>);
             break;

@@ -14,6 +14,8 @@ class SoftSystem final : public CodeWriteObserver {
 public:
     SoftSystem(const CpuWorld& world, const SoftCpuConfig& config);
     ~SoftSystem() override;
+    SoftSystem(const SoftSystem&) = delete;
+    SoftSystem& operator=(const SoftSystem&) = delete;
 
     [[nodiscard]] const CpuWorld& world() const { return world_; }
     [[nodiscard]] const SoftCpuConfig& config() const { return config_; }

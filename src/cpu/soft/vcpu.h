@@ -157,7 +157,7 @@ struct Vcpu {
     } rmw;
 
     // --- the exception being raised, and what was being delivered meanwhile
-    std::jmp_buf fault_return;
+    std::jmp_buf fault_return{};
     Fault fault;
     bool delivering = false;
     EventKind delivering_kind = EventKind::Exception;

@@ -52,46 +52,44 @@ public:
     // 64-bit flat code at CPL `cpl` with paging on (identity map of RAM, user accessible), SSE and AVX
     // enabled.
     [[nodiscard]] x86::State long_mode_state(unsigned cpl = 0) {
-        using namespace x86;
         constexpr u64 kPresentWritableUser = 7, kLarge = 0x80;
         write<u64>(kTables, (kTables + 0x1000) | kPresentWritableUser);
         write<u64>(kTables + 0x1000, (kTables + 0x2000) | kPresentWritableUser);
         for (u64 i = 0; i < kRam / (2 * kMiB); ++i)
             write<u64>(kTables + 0x2000 + i * 8, (i * 2 * kMiB) | kPresentWritableUser | kLarge);
-        State s = reset_state();
-        s.cr0 = cr0::kPe | cr0::kMp | cr0::kEt | cr0::kNe | cr0::kWp | cr0::kPg;
+        x86::State s = x86::reset_state();
+        s.cr0 = x86::cr0::kPe | x86::cr0::kMp | x86::cr0::kEt | x86::cr0::kNe | x86::cr0::kWp | x86::cr0::kPg;
         s.cr3 = kTables;
-        s.cr4 = cr4::kPae | cr4::kOsfxsr | cr4::kOsxmmexcpt | cr4::kOsxsave | cr4::kPge;
-        s.msr.efer = efer::kSce | efer::kLme | efer::kLma | efer::kNxe;
+        s.cr4 =
+            x86::cr4::kPae | x86::cr4::kOsfxsr | x86::cr4::kOsxmmexcpt | x86::cr4::kOsxsave | x86::cr4::kPge;
+        s.msr.efer = x86::efer::kSce | x86::efer::kLme | x86::efer::kLma | x86::efer::kNxe;
         s.xcr0 = 7;
-        flat_segments(s, cpl, rights::kLong);
-        s.fpu = Fpu{.control = 0x037f, .status = 0, .tag = 0xffff};
+        flat_segments(s, cpl, x86::rights::kLong);
+        s.fpu = x86::Fpu{.control = 0x037f, .status = 0, .tag = 0xffff};
         s.rip = kCode;
-        s.gpr[Rsp] = kStack;
+        s.gpr[x86::Rsp] = kStack;
         return s;
     }
     // 32-bit flat protected mode, no paging.
     [[nodiscard]] x86::State protected_mode_state(unsigned cpl = 0) {
-        using namespace x86;
-        State s = reset_state();
-        s.cr0 = cr0::kPe | cr0::kEt | cr0::kNe;
-        s.cr4 = cr4::kOsfxsr | cr4::kOsxmmexcpt;
-        flat_segments(s, cpl, rights::kDb);
-        s.fpu = Fpu{.control = 0x037f, .status = 0, .tag = 0xffff};
+        x86::State s = x86::reset_state();
+        s.cr0 = x86::cr0::kPe | x86::cr0::kEt | x86::cr0::kNe;
+        s.cr4 = x86::cr4::kOsfxsr | x86::cr4::kOsxmmexcpt;
+        flat_segments(s, cpl, x86::rights::kDb);
+        s.fpu = x86::Fpu{.control = 0x037f, .status = 0, .tag = 0xffff};
         s.rip = kCode;
-        s.gpr[Rsp] = kStack;
+        s.gpr[x86::Rsp] = kStack;
         return s;
     }
     // Real mode, CS = 0x1000 (linear kCode), stack at 0x8000:0.
     [[nodiscard]] x86::State real_mode_state() {
-        using namespace x86;
-        State s = reset_state();
-        s.seg[Cs].selector = kCode >> 4;
-        s.seg[Cs].base = kCode;
+        x86::State s = x86::reset_state();
+        s.seg[x86::Cs].selector = kCode >> 4;
+        s.seg[x86::Cs].base = kCode;
         s.rip = 0;
-        s.seg[Ss].selector = kStack >> 4;
-        s.seg[Ss].base = kStack;
-        s.gpr[Rsp] = 0x1000;
+        s.seg[x86::Ss].selector = kStack >> 4;
+        s.seg[x86::Ss].base = kStack;
+        s.gpr[x86::Rsp] = 0x1000;
         return s;
     }
 
@@ -117,19 +115,19 @@ private:
     void prepare() { (void)memory.add("ram", RegionKind::Ram, 0, std::span(ram_, kRam)); }
 
     static void flat_segments(x86::State& s, unsigned cpl, u32 code_flag) {
-        using namespace x86;
-        const u32 dpl = cpl << rights::kDplShift;
-        const u32 common = rights::kPresent | rights::kS | rights::kAccessed | rights::kGranularity | dpl;
+        const u32 dpl = cpl << x86::rights::kDplShift;
+        const u32 common = x86::rights::kPresent | x86::rights::kS | x86::rights::kAccessed |
+                           x86::rights::kGranularity | dpl;
         const auto selector = [&](u16 index) { return static_cast<u16>(index * 8 + cpl); };
         for (auto& seg : s.seg)
             seg = {.selector = selector(2),
                    .base = 0,
                    .limit = ~0U,
-                   .rights = common | rights::kWritable | rights::kDb};
-        s.seg[Cs] = {.selector = selector(1),
-                     .base = 0,
-                     .limit = ~0U,
-                     .rights = common | rights::kCode | rights::kReadable | code_flag};
+                   .rights = common | x86::rights::kWritable | x86::rights::kDb};
+        s.seg[x86::Cs] = {.selector = selector(1),
+                          .base = 0,
+                          .limit = ~0U,
+                          .rights = common | x86::rights::kCode | x86::rights::kReadable | code_flag};
     }
 
     std::byte* ram_;
