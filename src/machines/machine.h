@@ -29,9 +29,11 @@ struct MachineConfig {
     unsigned cpus = 1;        // the same number the VM was created with
     soft::CpuModel cpu_model = soft::CpuModel::Max;
 
+    // NOLINTBEGIN(readability-redundant-member-init): so that designated initialisers may leave them out
     std::string kernel{};   // path of a bzImage or an ELF kernel
     std::string initrd{};   // path; empty: none
     std::string cmdline{};  // the kernel's command line
+    // NOLINTEND(readability-redundant-member-init)
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
     CharBackend* serial = nullptr;
