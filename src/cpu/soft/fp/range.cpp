@@ -14,7 +14,6 @@ namespace tessera::soft {
 
 namespace {
 
-using x86::Mnemonic;
 
 constexpr u32 kPrecision = 0x20;
 constexpr u32 kOverflowMask = 1 << 10, kUnderflowMask = 1 << 11;

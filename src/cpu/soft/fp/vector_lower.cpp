@@ -12,7 +12,6 @@ namespace tessera::soft {
 namespace {
 
 using x86::Insn;
-using x86::InsnFlag;
 using x86::Mnemonic;
 using x86::OperandKind;
 

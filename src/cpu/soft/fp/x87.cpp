@@ -33,7 +33,6 @@ namespace {
 
 using x86::Insn;
 using x86::Mnemonic;
-using x86::OperandKind;
 
 // Op::imm is the function. Nothing is on the stack: a handler has no frame that a sanitizer could check.
 TESSERA_HANDLER void run_register(Vcpu& c, const Op* op) {
