@@ -14,7 +14,6 @@ namespace tessera::soft {
 
 namespace {
 
-
 constexpr u32 kPrecision = 0x20;
 constexpr u32 kOverflowMask = 1 << 10, kUnderflowMask = 1 << 11;
 constexpr u32 kDenormalsAreZero = 1 << 6;
