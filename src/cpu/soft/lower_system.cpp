@@ -102,7 +102,7 @@ void set_operands(const Insn& in, Shape shape, Op& op) {
 }
 
 struct Lowering {
-    Handlers handlers;
+    Handlers handlers{};
     Shape shape = Shape::None;
     u8 r2 = 0;  // for those whose second register is fixed
     u8 r1 = 0;  // likewise

@@ -28,7 +28,7 @@ struct Request {
 };
 
 struct Outcome {
-    enum Kind : u8 { Done, Fault, Again } kind;
+    enum Kind : u8 { Done, Fault, Again } kind = Done;
     u32 error = 0;
     Translation translation{};
 };

@@ -215,7 +215,7 @@ CpuidResult leaf_extended_1(const CpuidContext& c) {
 }
 
 CpuidResult brand(u32 leaf) {
-    const char* text = kBrand + (leaf - 0x8000'0002) * 16;
+    const char* text = kBrand + std::size_t{leaf - 0x8000'0002} * 16;
     return {four(text), four(text + 4), four(text + 8), four(text + 12)};
 }
 
