@@ -19,7 +19,6 @@ Status MemoryMap::add(std::string name, RegionKind kind, u64 base, std::span<std
     regions_.push_back(std::make_unique<MemoryRegion>(
         MemoryRegion{std::move(name), kind, base, size, host.data(), std::move(code)}));
     std::ranges::sort(regions_, std::ranges::greater{}, [](const auto& r) { return r->size; });
-    ++generation_;
     return {};
 }
 

@@ -71,8 +71,6 @@ public:
         if (observer_ != nullptr) observer_->on_code_write(address, size);
     }
     void set_code_observer(CodeWriteObserver* observer) { observer_ = observer; }
-    // Changes whenever a region is added or removed; engines compare it and drop their translations.
-    [[nodiscard]] u64 generation() const { return generation_; }
 
 private:
     template <typename Copy>
@@ -81,7 +79,6 @@ private:
 
     std::vector<std::unique_ptr<MemoryRegion>> regions_;  // largest first: find() is a short scan
     CodeWriteObserver* observer_ = nullptr;
-    u64 generation_ = 0;
 };
 
 }  // namespace tessera

@@ -11,7 +11,7 @@ inline constexpr u64 kHits = 0xf, kBd = 1 << 13, kBs = 1 << 14, kBt = 1 << 15;
 inline constexpr u64 kFixedOnes = 0xffff'0ff0;
 }  // namespace dr6
 namespace dr7 {
-inline constexpr u64 kEnables = 0xff, kGd = 1 << 13;
+inline constexpr u64 kGd = 1 << 13;
 inline constexpr u64 kFixedOnes = 0x400, kWritable = 0xffff'23ff;
 }  // namespace dr7
 

@@ -417,13 +417,4 @@ bool service_events(Vcpu& c) {
     return false;
 }
 
-bool wake_event_pending(Vcpu& c) {
-    take_inputs(c);
-    if (c.activity == Activity::WaitForSipi) return c.sipi_pending.has_value();
-    if (c.init_pending) return true;
-    if (c.activity == Activity::Shutdown) return false;
-    if (c.pending_db != 0 || (c.nmi_pending && !c.nmi_blocked)) return true;
-    return (c.eflags & eflags::kIf) != 0 && c.interrupts->interrupt_pending();
-}
-
 }  // namespace tessera::soft

@@ -10,8 +10,6 @@ namespace tessera::soft {
 // `op` comes with ip, len, n, flags, and (if there is a memory operand) base, index, scale, disp, seg filled.
 // Sets fn and the rest. Returns false for an instruction it does not know: the caller makes it #UD.
 // *ends_block must be set true when fn does not continue with the next op (end_with, branches).
-using LowerFunction = bool (*)(const x86::Insn& in, Op& op, bool* ends_block);
-
 bool lower_integer(const x86::Insn& in, Op& op, bool* ends_block);
 bool lower_string(const x86::Insn& in, Op& op, bool* ends_block);
 bool lower_branch(const x86::Insn& in, Op& op, bool* ends_block);

@@ -65,8 +65,6 @@ bool deliver_fault(Vcpu& c);
 // SMI (GAP), NMI, external interrupts, pending #DB, in the order of [SDM 3A table 6-2]. c.rip is the next
 // instruction. Returns true if an event was delivered (or the activity state changed).
 bool service_events(Vcpu& c);
-// Something is waiting that would end HLT now.
-[[nodiscard]] bool wake_event_pending(Vcpu& c);
 
 // --- debug (debug.cpp)
 // Whether instructions must be executed one at a time through the dispatcher (TF, armed breakpoints).

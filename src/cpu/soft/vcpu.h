@@ -69,8 +69,6 @@ enum FpTrap : u16 {
     kTrapMmxCold = 1 << 8,      // the x87 state is live, or not as MMX instructions leave it
 };
 
-enum class FaultKind : u8 { None, Exception, TripleFault };
-
 // The cause the current exception delivery belongs to (for double faults and error code bit EXT).
 enum class EventKind : u8 {
     Exception,

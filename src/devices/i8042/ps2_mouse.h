@@ -67,7 +67,6 @@ private:
     void take_argument(u8 command, u8 byte);
     void set_default();
     void set_sample_rate(u8 rate);
-    void set_wrap_mode(u8 byte);
     void answer(std::span<const u8> bytes);
     void answer(u8 byte) { answer(std::span(&byte, 1)); }
     void send_status();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <span>
 #include <vector>
 
 #include "bus/irq_line.h"
@@ -22,8 +21,6 @@ public:
     // The LINT pins of all CPUs in parallel, as PC boards wire them: pin 0 the 8259A's INTR, pin 1 NMI.
     // Callers of one pin are serialised by their own lock.
     [[nodiscard]] IrqSink& lint_pins() { return pins_; }
-
-    [[nodiscard]] std::span<Lapic* const> lapics() const { return lapics_; }
 
 private:
     class LintPins final : public IrqSink {

@@ -13,7 +13,6 @@ namespace tessera::soft {
 
 inline constexpr u16 kX87Masks = 0x3f;
 inline constexpr u16 kX87ControlBits = 0x1f3f;  // of what is loaded, these stay; bit 6 reads as one
-inline constexpr u16 kX87StackFault = 1 << 6;
 // Unmasked, these keep an instruction from storing or popping: invalid, overflow, underflow.
 inline constexpr u16 kX87NoStore = 0x19;
 

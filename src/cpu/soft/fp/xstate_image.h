@@ -10,7 +10,7 @@ namespace tessera::soft {
 
 // Offsets in the image [SDM 1 13.4].
 inline constexpr unsigned kImageX87 = 0, kImageX87Size = 24;  // FCW FSW FTW FOP FIP FDP
-inline constexpr unsigned kImageMxcsr = 24, kImageMxcsrSize = 8;
+inline constexpr unsigned kImageMxcsr = 24;
 inline constexpr unsigned kImageSt = 32, kImageStSize = 128;
 inline constexpr unsigned kImageXmm = 160;
 inline constexpr unsigned kImageLegacy = 512;
