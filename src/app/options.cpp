@@ -101,6 +101,7 @@ std::string check_traces(const std::vector<std::string>& typed, std::vector<Trac
 
 // What is wrong, or nothing.
 std::string check(const Typed& typed, RunOptions& run) {
+    if (run.kernel.empty()) return "--kernel is missing: say which kernel to boot, as --kernel FILE";
     run.on_reset = typed.no_reboot ? OnReset::End : OnReset::Restart;
     for (const std::string& wrong :
          {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
@@ -113,7 +114,8 @@ std::string check(const Typed& typed, RunOptions& run) {
 
 CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
     CLI::App* command = app.add_subcommand("run", "Boot a Linux kernel; its serial port is this terminal");
-    command->add_option("--kernel", run.kernel, "bzImage, or an ELF vmlinux")->required()->type_name("FILE");
+    command->add_option("--kernel", run.kernel, "bzImage, or an ELF vmlinux (must be given)")
+        ->type_name("FILE");
     command->add_option("--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
     command->add_option("--cmdline", run.cmdline, "the kernel's command line (default console=ttyS0)")
         ->type_name("TEXT");
@@ -141,6 +143,27 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
         ->allow_extra_args(false);
     command->footer(kExitCodes);
     return command;
+}
+
+Answer usage_error(std::string_view wrong, std::string_view help) {
+    return {.text = fmt::format("tessera: {}\nTry `tessera {}`.\n", wrong, help), .code = ExitCode::Usage};
+}
+
+// CLI11 would complain about whatever else is missing before it complains about a word it does not know,
+// hence this looks at what it left over.
+std::optional<Answer> refuse_words(const CLI::App& app) {
+    const auto chosen = app.get_subcommands();
+    const auto left = app.remaining(true);
+    if (chosen.empty() && left.empty()) return usage_error("say what to do", "help");
+    if (left.empty()) return std::nullopt;
+    const std::string& word = left.front();
+    const bool option = word.starts_with('-');
+    if (chosen.empty())
+        return usage_error(fmt::format("there is no {} '{}'", option ? "option" : "command", word), "help");
+    const std::string& command = chosen.front()->get_name();
+    const std::string help = "help " + command;
+    if (option) return usage_error(fmt::format("{} has no option '{}'", command, word), help);
+    return usage_error(fmt::format("{} takes no argument '{}'", command, word), help);
 }
 
 }  // namespace
@@ -171,7 +194,8 @@ std::string version_text() {
 
 Command parse_command_line(std::span<const char* const> arguments) {
     CLI::App app("Tessera, a virtual machine monitor with a CPU of its own", "tessera");
-    app.require_subcommand(1);
+    app.require_subcommand(0, 1);
+    app.allow_extras();  // see refuse_words
     app.set_version_flag("--version", version_text());
     app.footer("`tessera help COMMAND` tells more about a command.");
     RunOptions run;
@@ -182,6 +206,9 @@ Command parse_command_line(std::span<const char* const> arguments) {
     const CLI::App* version = app.add_subcommand("version", "Print the version");
     CLI::App* help = app.add_subcommand("help", "Print this help, or a command's");
     help->add_option("COMMAND", topic, "the command");
+    for (CLI::App* command : app.get_subcommands({})) command->allow_extras();
+
+    const std::string overview = app.help();  // once a command is chosen this would tell of that one
 
     // CLI11 takes the words last first.
     std::vector<std::string> words(arguments.rbegin(), arguments.rend());
@@ -192,21 +219,20 @@ Command parse_command_line(std::span<const char* const> arguments) {
         std::ostringstream err;
         const int code = app.exit(error, out, err);
         if (code == 0) return Answer{out.str(), ExitCode::PoweredOff};
-        return Answer{fmt::format("tessera: {}\nTry `tessera help run`.\n", error.what()), ExitCode::Usage};
+        return usage_error(error.what(), "help run");
     }
+    if (auto refused = refuse_words(app)) return *std::move(refused);
     if (*version) return Answer{version_text(), ExitCode::PoweredOff};
     if (*help) {
-        if (topic.empty()) return Answer{app.help(), ExitCode::PoweredOff};
+        if (topic.empty()) return Answer{overview, ExitCode::PoweredOff};
         const auto about =
             app.get_subcommands([&](CLI::App* command) { return command->get_name() == topic; });
-        if (about.empty())
-            return Answer{fmt::format("tessera: there is no command '{}'\n{}", topic, app.help()),
-                          ExitCode::Usage};
+        if (about.empty()) return usage_error(fmt::format("there is no command '{}'", topic), "help");
         return Answer{about.front()->help("tessera"), ExitCode::PoweredOff};
     }
     if (*doctor) return DoctorCommand{};
     if (const std::string wrong = *run_command ? check(typed, run) : std::string(); !wrong.empty())
-        return Answer{fmt::format("tessera: {}\n", wrong), ExitCode::Usage};
+        return usage_error(wrong, "help run");
     return run;
 }
 
