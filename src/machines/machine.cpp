@@ -19,9 +19,7 @@ Status build_machine(Vm& vm, const MachineConfig& config) {
                     fmt::format("not enough host memory: the guest is to have {} MiB, the host has {} MiB "
                                 "available; use a smaller --memory",
                                 config.memory / kMiB, available / kMiB));
-    auto description =
-        config.kind == MachineKind::Pc ? boot::pc_board(config.cpus) : boot::microvm_board(config.cpus);
-    auto board = Board::create(vm, config, std::move(description));
+    auto board = Board::create(vm, config, describe_board(config));
     if (!board) return std::unexpected(std::move(board.error()));
     return vm.install(std::move(*board));
 }

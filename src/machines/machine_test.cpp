@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "machines/board/board.h"
+
 namespace tessera {
 namespace {
 
@@ -175,6 +177,50 @@ TEST_P(MachineTest, ASecondCpuStartsByInitAndSipi) {
     (*vm)->start();
     EXPECT_EQ((*vm)->wait().kind, Ending::Kind::PoweredOff);
     EXPECT_EQ(listener.text, "two");
+}
+
+// Base memory, memory above 1 MiB and the number of CPUs less one, as PC firmware notes them [RBIL CMOS.LST].
+TEST_P(MachineTest, CmosTellsMemoryAndCpus) {
+    Code code;
+    for (const u8 index : std::initializer_list<u8>{0x15, 0x16, 0x17, 0x18, 0x5f}) {
+        code.out_byte(0x70, index);
+        code.add({0xe4, 0x71});                    // in $0x71, %al
+        code.add({0x66, 0xba, 0xf8, 0x03, 0xee});  // mov $0x3f8, %dx; out %al, %dx
+    }
+    write_kernel(elf_with(code.power_off().bytes()));
+    auto vm = Vm::create(3, OnReset::End);
+    MachineConfig three = config();
+    three.cpus = 3;
+    ASSERT_TRUE(build_machine(**vm, three).has_value());
+    (*vm)->start();
+    EXPECT_EQ((*vm)->wait().kind, Ending::Kind::PoweredOff);
+    // 640 KiB = 0280h; 15 MiB = 3c00h KiB.
+    EXPECT_EQ(listener.text, std::string("\x80\x02\x00\x3c\x02", 5));
+}
+
+TEST_P(MachineTest, FirmwareDescribesTheProcessorAsCpuidDoes) {
+    const boot::BoardDescription max = describe_board({.kind = GetParam(), .cpus = 2});
+    EXPECT_EQ(max.cpu_count(), 2U);
+    EXPECT_EQ(max.cpu_signature, 0x00a0'0f11U);                // family 19h, model 1, stepping 1
+    EXPECT_EQ(max.cpu_features & 0x0780'0201U, 0x0780'0201U);  // FPU, APIC, MMX, FXSR, SSE, SSE2
+    EXPECT_EQ(max.cpu_features & (1U << 28), 1U << 28);        // HTT: more than one
+    EXPECT_EQ(describe_board({.kind = GetParam()}).cpu_features & (1U << 28), 0U);
+    EXPECT_EQ(max.physical_address_bits, 48);
+    EXPECT_EQ(max.identity.processor, "Tessera Software CPU");
+}
+
+// [SDM 3A 12.11.2.3]: the first variable range is the PCI hole, C0000000h to FFFFFFFFh of 48 address bits.
+TEST_P(MachineTest, ThePciHoleIsUncached) {
+    Code code;
+    code.add({0xb9, 0x01, 0x02, 0x00, 0x00, 0x0f, 0x32});  // mov $0x201, %ecx; rdmsr
+    code.add({0x89, 0xd3, 0x89, 0xc1});                    // mov %edx, %ebx; mov %eax, %ecx
+    code.add({0x66, 0xba, 0xf8, 0x03});                    // mov $0x3f8, %dx
+    for (int i = 0; i < 4; ++i)
+        code.add({0x88, 0xc8, 0xee, 0xc1, 0xe9, 8});  // mov %cl, %al; out; shr $8, %ecx
+    for (int i = 0; i < 4; ++i)
+        code.add({0x88, 0xd8, 0xee, 0xc1, 0xeb, 8});  // mov %bl, %al; out; shr $8, %ebx
+    EXPECT_EQ(run(code.power_off()).kind, Ending::Kind::PoweredOff);
+    EXPECT_EQ(listener.text, std::string("\x00\x08\x00\xc0\xff\xff\x00\x00", 8));
 }
 
 TEST_P(MachineTest, UnusableKernelsAreRefusedByName) {

@@ -168,7 +168,7 @@ bool write_xss(Vcpu& /*c*/, u32 /*index*/, u64 value) {
 }  // no supervisor states
 bool read_xss(Vcpu& c, u32 /*index*/, u64& value) {
     value = c.msr.xss;
-    return has_feature(static_cast<x86::FeatureLevel>(c.system->config().model), x86::Feature::Xsaves);
+    return has_feature(feature_level(c.system->config().model), x86::Feature::Xsaves);
 }
 
 template <Seg Register>

@@ -10,15 +10,6 @@ namespace tessera::soft {
 
 namespace {
 
-[[nodiscard]] x86::FeatureLevel level_of(CpuModel model) {
-    switch (model) {
-        case CpuModel::X86_64_V2: return x86::FeatureLevel::V2;
-        case CpuModel::X86_64_V3: return x86::FeatureLevel::V3;
-        case CpuModel::Max: return x86::FeatureLevel::Max;
-    }
-    return x86::FeatureLevel::Max;
-}
-
 void set_edx_eax(Vcpu& c, u64 value) {
     c.reg[Rax] = static_cast<u32>(value);
     c.reg[Rdx] = value >> 32;
@@ -35,7 +26,7 @@ void trace_msr(Vcpu& c, bool write, u32 index, u64 value, bool fault) {
 
 void run_cpuid(Vcpu& c, const Op& /*op*/) {
     const x86::CpuidContext context{
-        .level = level_of(c.system->config().model),
+        .level = feature_level(c.system->config().model),
         .cpus = c.system->count(),
         .apic_id = c.interrupts->apic_id(),
         .apic_enabled = c.interrupts->globally_enabled(),

@@ -200,4 +200,13 @@ std::optional<CpuModel> cpu_model_of(std::string_view name) {
     return std::nullopt;
 }
 
+x86::FeatureLevel feature_level(CpuModel model) {
+    switch (model) {
+        case CpuModel::X86_64_V2: return x86::FeatureLevel::V2;
+        case CpuModel::X86_64_V3: return x86::FeatureLevel::V3;
+        case CpuModel::Max: return x86::FeatureLevel::Max;
+    }
+    return x86::FeatureLevel::Max;
+}
+
 }  // namespace tessera::soft

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu/cpu.h"
+#include "cpu/x86/cpuid.h"
 
 namespace tessera::soft {
 
@@ -15,6 +16,8 @@ enum class CpuModel : u8 { X86_64_V2, X86_64_V3, Max };
 
 // "x86-64-v2", "x86-64-v3", "max".
 [[nodiscard]] std::optional<CpuModel> cpu_model_of(std::string_view name);
+// Which rows of CPUID's feature table a model has.
+[[nodiscard]] x86::FeatureLevel feature_level(CpuModel model);
 
 struct SoftCpuConfig {
     CpuModel model = CpuModel::Max;

@@ -1,10 +1,13 @@
 #include "machines/board/board.h"
 
+#include <algorithm>
 #include <array>
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/random.h>
 #include <utility>
+
+#include "cpu/x86/cpuid.h"
 
 namespace tessera {
 
@@ -26,7 +29,31 @@ unsigned com1_irq(const boot::BoardDescription& board) {
     return board.serial_ports.empty() ? 4 : board.serial_ports.front().irq;
 }
 
+// [APM 3 E.4.1]: leaves 80000002h to 80000004h, padded with zeros.
+std::string brand_of(const x86::CpuidContext& cpu) {
+    std::string brand;
+    for (u32 leaf = 0x8000'0002; leaf <= 0x8000'0004; ++leaf) {
+        const x86::CpuidResult r = x86::cpuid(cpu, leaf, 0);
+        for (const u32 four : {r.eax, r.ebx, r.ecx, r.edx})
+            for (unsigned shift = 0; shift < 32; shift += 8) brand += static_cast<char>(four >> shift);
+    }
+    brand.resize(std::min(brand.find('\0'), brand.size()));
+    return brand;
+}
+
 }  // namespace
+
+boot::BoardDescription describe_board(const MachineConfig& config) {
+    auto board =
+        config.kind == MachineKind::Pc ? boot::pc_board(config.cpus) : boot::microvm_board(config.cpus);
+    const x86::CpuidContext cpu{.level = soft::feature_level(config.cpu_model), .cpus = config.cpus};
+    const x86::CpuidResult identity = x86::cpuid(cpu, 1, 0);
+    board.cpu_signature = identity.eax;
+    board.cpu_features = identity.edx;
+    board.physical_address_bits = static_cast<u8>(x86::cpuid(cpu, 0x8000'0008, 0).eax);
+    board.identity.processor = brand_of(cpu);
+    return board;
+}
 
 Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription description)
     : vm_(vm),
@@ -110,8 +137,10 @@ void Board::add_local_apics() {
         auto apic = std::make_unique<LocalApic>();
         HostTimers& timers = vm_.add_timers(apic->no_lock);
         apic->chip = std::make_unique<lapic::Lapic>(
-            lapic::Lapic::Config{.apic_id = description_.apic_ids[i], .bootstrap = i == 0}, vm_.clock(),
-            vm_.tsc(), timers, fabric_);
+            lapic::Lapic::Config{.apic_id = description_.apic_ids[i],
+                                 .bootstrap = i == 0,
+                                 .physical_address_bits = description_.physical_address_bits},
+            vm_.clock(), vm_.tsc(), timers, fabric_);
         apic->chip->connect_waker(vm_.waker(i));
         apic->chip->connect_eoi(apic_to_board_);
         if (description_.has_pic) apic->chip->connect_pic(apic_to_board_);
@@ -210,6 +239,13 @@ void Board::reset_chips() {
     apics_.front()->chip->enter_virtual_wire_mode();
 }
 
+// What firmware leaves in the clock's memory. Power-on and reset both come by here, so that a guest's own
+// bytes elsewhere in it stay and these are true again.
+void Board::preset_cmos(std::span<const boot::CmosByte> values) {
+    const LockGuard guard(lock_);
+    for (const boot::CmosByte& byte : values) (void)rtc_.preset(byte.index, byte.value);
+}
+
 Status Board::power_on() {
     reset_chips();
     if (auto status = clear_memory(); !status) return status;
@@ -224,6 +260,7 @@ Status Board::power_on() {
     if (initrd_ != nullptr) request.initrd = {.name = initrd_->path(), .bytes = initrd_->bytes()};
     auto start = boot::boot_linux(request, memory_);
     if (!start) return std::unexpected(std::move(start.error()));
+    preset_cmos(start->cmos);
     for (std::size_t i = 0; i < cpus_.size(); ++i)
         cpus_[i]->set_state(i == 0 ? start->bootstrap : start->application);
     return {};

@@ -32,6 +32,10 @@
 
 namespace tessera {
 
+// What firmware is to tell about the machine `config` asks for: the board's parts list, with the CPUs as the
+// CPU model's CPUID describes them.
+[[nodiscard]] boot::BoardDescription describe_board(const MachineConfig& config);
+
 class Board final : public Machine {
 public:
     // Builds everything; power_on() loads the kernel.
@@ -60,6 +64,7 @@ private:
     void add_cpus();
     Status clear_memory();
     void reset_chips();
+    void preset_cmos(std::span<const boot::CmosByte> values);
     [[nodiscard]] IrqLine isa_line(unsigned irq) { return {isa_, irq}; }
 
     Vm& vm_;
