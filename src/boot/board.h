@@ -71,7 +71,7 @@ struct KeyboardController {
 // Text for SMBIOS; what a guest shows as its maker and model.
 struct SystemIdentity {
     std::string manufacturer = "Tessera";
-    std::string product = "Tessera PC";
+    std::string product = "PC";
     std::string version = "1";
     std::string serial;                 // empty: not given
     std::array<u8, 16> uuid{};          // RFC 4122 byte order; all zero: not given
@@ -116,7 +116,7 @@ struct BoardDescription {
 [[nodiscard]] inline BoardDescription microvm_board(u32 cpus) {
     BoardDescription board = pc_board(cpus);
     board.name = "microvm";
-    board.identity.product = "Tessera microvm";
+    board.identity.product = "microvm";
     board.has_port92 = false;
     return board;
 }

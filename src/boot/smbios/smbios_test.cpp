@@ -114,7 +114,7 @@ TEST_F(SmbiosTest, NamesTheSystem) {
     const Structure& system = only(1);
     EXPECT_EQ(system.fixed.size(), 0x1bU);
     EXPECT_EQ(system.string(4), "Tessera");
-    EXPECT_EQ(system.string(5), "Tessera PC");
+    EXPECT_EQ(system.string(5), "PC");
     EXPECT_EQ(system.string(7), "0815");
     EXPECT_EQ(at<u32>(system.fixed, 8), 0x00010203U);
     EXPECT_EQ(at<u16>(system.fixed, 12), 0x0405);
