@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <map>
 
+#include "app/size.h"
+
 namespace tessera::app {
 
 namespace {
@@ -20,8 +22,6 @@ constexpr const char* kExitCodes =
     "something,\n"
     "5 triple fault and 6 reset under --no-reboot, 7 quit by Ctrl-a x or a signal.";
 
-const std::map<std::string, Engine, std::less<>> engine_names{
-    {"auto", Engine::Auto}, {"soft", Engine::Soft}, {"kvm", Engine::Kvm}};
 const std::map<std::string, MachineKind, std::less<>> machine_names{{"pc", MachineKind::Pc},
                                                                     {"microvm", MachineKind::Microvm}};
 const std::map<std::string, TraceKind, std::less<>> trace_names{{"exec", TraceKind::Exec},
@@ -79,6 +79,14 @@ std::string check_cpus(const std::string& typed, unsigned& value) {
     return {};
 }
 
+std::string check_engine(const std::string& typed, RunOptions& run) {
+    auto option = parse_engine(typed);
+    if (!option) return std::move(option.error());
+    run.engine = option->engine;
+    run.soft = option->soft;
+    return {};
+}
+
 std::string check_cpu_model(const std::string& typed, soft::CpuModel& value) {
     const auto model = soft::cpu_model_of(typed);
     if (!model) return bad("--cpu", typed, "choose one of x86-64-v2, x86-64-v3, max");
@@ -105,9 +113,8 @@ std::string check(const Typed& typed, RunOptions& run) {
     run.on_reset = typed.no_reboot ? OnReset::End : OnReset::Restart;
     for (const std::string& wrong :
          {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
-          choose("--machine", typed.machine, machine_names, run.machine),
-          choose("--engine", typed.engine, engine_names, run.engine), check_cpu_model(typed.cpu, run.cpu),
-          check_traces(typed.traces, run.traces)})
+          choose("--machine", typed.machine, machine_names, run.machine), check_engine(typed.engine, run),
+          check_cpu_model(typed.cpu, run.soft.model), check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     return {};
 }
@@ -127,9 +134,12 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
                      "the board: pc (default), or microvm, the least that boots Linux")
         ->type_name("NAME");
     command
-        ->add_option("--engine", typed.engine,
-                     "what executes: auto (default), soft (our own software CPU), kvm (not in this version)")
-        ->type_name("NAME");
+        ->add_option(
+            "--engine", typed.engine,
+            "what executes: auto (default), soft (our own software CPU), kvm (not in this version); soft "
+            "may be followed by ,jit=off (interpret only) ,cache=SIZE (for translated code, 64M) "
+            ",check or ,check=N (compare every N-th translated block with the interpreter) ,strict-flags")
+        ->type_name("NAME[,SETTING...]");
     command
         ->add_option("--cpu", typed.cpu, "the processor the guest sees: x86-64-v2, x86-64-v3, max (default)")
         ->type_name("MODEL");
@@ -167,26 +177,6 @@ std::optional<Answer> refuse_words(const CLI::App& app) {
 }
 
 }  // namespace
-
-std::optional<u64> parse_size(std::string_view text) {
-    u64 value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || value == 0) return std::nullopt;
-    std::string_view suffix = text.substr(static_cast<std::size_t>(end - text.data()));
-    if (suffix.ends_with("iB")) suffix.remove_suffix(2);
-    unsigned shift = 20;
-    if (suffix == "K" || suffix == "k") {
-        shift = 10;
-    } else if (suffix == "G" || suffix == "g") {
-        shift = 30;
-    } else if (suffix == "T" || suffix == "t") {
-        shift = 40;
-    } else if (!suffix.empty() && suffix != "M" && suffix != "m") {
-        return std::nullopt;
-    }
-    if (value > (u64{1} << 63) >> shift) return std::nullopt;
-    return value << shift;
-}
 
 std::string version_text() {
     return "tessera " TESSERA_VERSION "\n";

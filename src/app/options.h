@@ -1,12 +1,12 @@
 // The command line of `tessera`, read and checked; nothing is done yet.
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "app/engine_option.h"
 #include "app/exit_code.h"
 #include "base/types.h"
 #include "cpu/soft/soft_cpu.h"
@@ -15,7 +15,6 @@
 
 namespace tessera::app {
 
-enum class Engine : u8 { Auto, Soft, Kvm };
 enum class TraceKind : u8 { Exec, Int, Io, Mmio, Msr };
 
 struct TraceRequest {
@@ -31,7 +30,7 @@ struct RunOptions {
     unsigned cpus = 1;
     MachineKind machine = MachineKind::Pc;
     Engine engine = Engine::Auto;
-    soft::CpuModel cpu = soft::CpuModel::Max;
+    soft::SoftCpuConfig soft;  // its number of CPUs is not used
     OnReset on_reset = OnReset::Restart;
     std::vector<TraceRequest> traces;
 };
@@ -48,9 +47,6 @@ using Command = std::variant<RunOptions, DoctorCommand, Answer>;
 
 // `arguments` without the program's name.
 [[nodiscard]] Command parse_command_line(std::span<const char* const> arguments);
-
-// "512M", "1G", "65536K"; a number alone counts MiB. Nothing if it is no size, 0, or beyond 2^63.
-[[nodiscard]] std::optional<u64> parse_size(std::string_view text);
 
 [[nodiscard]] std::string version_text();
 

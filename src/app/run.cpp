@@ -71,7 +71,7 @@ ExitCode run(const RunOptions& options) {
         const MachineConfig config{.kind = options.machine,
                                    .memory = options.memory,
                                    .cpus = options.cpus,
-                                   .cpu_model = options.cpu,
+                                   .soft = options.soft,
                                    .kernel = options.kernel,
                                    .initrd = options.initrd,
                                    .cmdline = options.cmdline,

@@ -27,7 +27,8 @@ struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
     unsigned cpus = 1;        // the same number the VM was created with
-    soft::CpuModel cpu_model = soft::CpuModel::Max;
+    // What the guest's processor is and how the software CPU works; its number of CPUs is `cpus` above.
+    soft::SoftCpuConfig soft{};  // NOLINT(readability-redundant-member-init)
 
     // NOLINTBEGIN(readability-redundant-member-init): so that designated initialisers may leave them out
     std::string kernel{};   // path of a bzImage or an ELF kernel

@@ -19,9 +19,17 @@ enum class CpuModel : u8 { X86_64_V2, X86_64_V3, Max };
 // Which rows of CPUID's feature table a model has.
 [[nodiscard]] x86::FeatureLevel feature_level(CpuModel model);
 
+// How much translated code may be kept, in bytes.
+inline constexpr u64 kLeastCodeCache = kMiB;
+inline constexpr u64 kMostCodeCache = kGiB;
+
 struct SoftCpuConfig {
     CpuModel model = CpuModel::Max;
     unsigned cpus = 1;
+    bool jit = true;             // translate to host code where the host allows that; else interpret
+    u64 code_cache = 64 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
+    u64 check = 0;               // every n-th block is compared with the interpreter; 0: none
+    bool strict_flags = false;   // status flags are exact also where only a fault handler could see them
 };
 
 // The CPUs of one VM. They share the record of which pages hold decoded code, hence one object.

@@ -209,8 +209,9 @@ void Board::add_cpus() {
                          .tsc = vm_.tsc(),
                          .tracer = config_.tracer,
                          .yield = [] { (void)sched_yield(); }};
-    engine_ = std::make_unique<soft::SoftEngine>(
-        world, soft::SoftCpuConfig{.model = config_.cpu_model, .cpus = config_.cpus});
+    soft::SoftCpuConfig soft = config_.soft;
+    soft.cpus = config_.cpus;
+    engine_ = std::make_unique<soft::SoftEngine>(world, soft);
     for (unsigned i = 0; i < config_.cpus; ++i) {
         engine_->connect(i, *apics_[i]->chip);
         cpus_.push_back(&engine_->cpu(i));
