@@ -46,7 +46,7 @@ std::string brand_of(const x86::CpuidContext& cpu) {
 boot::BoardDescription describe_board(const MachineConfig& config) {
     auto board =
         config.kind == MachineKind::Pc ? boot::pc_board(config.cpus) : boot::microvm_board(config.cpus);
-    const x86::CpuidContext cpu{.level = soft::feature_level(config.cpu_model), .cpus = config.cpus};
+    const x86::CpuidContext cpu{.level = soft::feature_level(config.soft.model), .cpus = config.cpus};
     const x86::CpuidResult identity = x86::cpuid(cpu, 1, 0);
     board.cpu_signature = identity.eax;
     board.cpu_features = identity.edx;
