@@ -151,6 +151,8 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "write what the guest does: exec (instructions), int, io, mmio, msr; may be given several times")
         ->type_name("WHAT=FILE")
         ->allow_extra_args(false);
+    command->add_flag("--stats", run.statistics,
+                      "at the end print what the CPUs did (Ctrl-a s prints it at any time)");
     command->footer(kExitCodes);
     return command;
 }

@@ -33,6 +33,7 @@ struct RunOptions {
     soft::SoftCpuConfig soft;  // its number of CPUs is not used
     OnReset on_reset = OnReset::Restart;
     std::vector<TraceRequest> traces;
+    bool statistics = false;  // to be printed at the end
 };
 
 struct DoctorCommand {};

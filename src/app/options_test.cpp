@@ -34,6 +34,7 @@ TEST(OptionsTest, RunNeedsOnlyAKernel) {
     EXPECT_EQ(run.machine, MachineKind::Pc);
     EXPECT_EQ(run.engine, Engine::Auto);
     EXPECT_EQ(run.on_reset, OnReset::Restart);
+    EXPECT_FALSE(run.statistics);
     EXPECT_NE(refusal({"run"}).find("--kernel"), std::string::npos);
 }
 
@@ -46,9 +47,9 @@ TEST(OptionsTest, EveryOptionArrives) {
                                         "--machine",   "microvm",
                                         "--engine",    "soft,cache=2M",
                                         "--cpu",       "x86-64-v2",
-                                        "--no-reboot", "--trace",
-                                        "exec=a",      "--trace",
-                                        "io=b=c"});
+                                        "--no-reboot", "--stats",
+                                        "--trace",     "exec=a",
+                                        "--trace",     "io=b=c"});
     EXPECT_EQ(run.initrd, "i");
     EXPECT_EQ(run.cmdline, "console=ttyS0 quiet");
     EXPECT_EQ(run.memory, u64{2} << 30);
@@ -57,6 +58,7 @@ TEST(OptionsTest, EveryOptionArrives) {
     EXPECT_EQ(run.engine, Engine::Soft);
     EXPECT_EQ(run.soft.model, soft::CpuModel::X86_64_V2);
     EXPECT_EQ(run.on_reset, OnReset::End);
+    EXPECT_TRUE(run.statistics);
     ASSERT_EQ(run.traces.size(), 2U);
     EXPECT_EQ(run.traces[0].kind, TraceKind::Exec);
     EXPECT_EQ(run.traces[1].path, "b=c");

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "app/signals.h"
+#include "app/statistics.h"
 #include "app/trace.h"
 #include "backends/char/stdio_char.h"
 
@@ -49,6 +50,16 @@ ExitCode report(const Ending& ending) {
     return ExitCode::Failed;
 }
 
+// In raw mode the terminal does not return the carriage by itself.
+std::string for_raw_terminal(std::string_view text) {
+    std::string lines = "\r\n";
+    for (const char c : text) {
+        if (c == '\n') lines += '\r';
+        lines += c;
+    }
+    return lines;
+}
+
 }  // namespace
 
 ExitCode run(const RunOptions& options) {
@@ -66,7 +77,11 @@ ExitCode run(const RunOptions& options) {
 
     Ending ending;
     {
-        auto stdio = StdioChar::create((*vm)->loop(), {.on_quit = [&] { (*vm)->stop(); }});
+        auto stdio = StdioChar::create(
+            (*vm)->loop(),
+            {.on_quit = [&] { (*vm)->stop(); },
+             .on_statistics =
+                 [&] { fmt::print(stderr, "{}", for_raw_terminal(statistics_table((*vm)->statistics()))); }});
         if (!stdio) return refuse(stdio.error());
         const MachineConfig config{.kind = options.machine,
                                    .memory = options.memory,
@@ -89,6 +104,7 @@ ExitCode run(const RunOptions& options) {
         ending = (*vm)->wait();
         (*stdio)->connect(nullptr);
     }
+    if (options.statistics) fmt::print(stderr, "{}", statistics_table((*vm)->statistics()));
     return report(ending);
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -22,8 +24,20 @@ enum class ExitReason : u8 {
     Failed,       // the backend cannot go on; see failure()
 };
 
+inline constexpr unsigned kExitReasons = 6;
+
 struct Exit {
     ExitReason reason;
+};
+
+// A figure about a CPU's work, for people. The same figures of several CPUs add up.
+struct Statistic {
+    enum class Unit : u8 { Count, Bytes, Ratio };
+
+    std::string_view name;  // a literal, the same for every CPU
+    u64 value = 0;
+    Unit unit = Unit::Count;
+    u64 whole = 0;  // with Ratio: what `value` is a part of
 };
 
 // One virtual CPU. run(), state() and set_state() are called by one thread at a time; kick() by any.
@@ -49,6 +63,9 @@ public:
     virtual void set_state(const x86::State& state) = 0;
     // Instructions executed since power-on, for statistics; may lag while running.
     [[nodiscard]] virtual u64 instructions() const = 0;
+    // Appends what its engine counts beyond instructions, in the order it is to be shown. While nobody is in
+    // run().
+    virtual void statistics(std::vector<Statistic>& /*out*/) const {}
     [[nodiscard]] virtual std::string failure() const { return {}; }
 };
 

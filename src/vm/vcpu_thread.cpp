@@ -1,5 +1,6 @@
 #include "vm/vcpu_thread.h"
 
+#include <chrono>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <utility>
@@ -80,12 +81,24 @@ bool VcpuThread::obey() {
 }
 
 void VcpuThread::run_once() {
+    using Clock = std::chrono::steady_clock;
+    const auto ns = [](Clock::duration duration) {
+        return static_cast<u64>(std::chrono::nanoseconds(duration).count());
+    };
     rest_.store(kAwake);
-    switch (cpu_->run().reason) {
+    const auto entered = Clock::now();
+    const ExitReason reason = cpu_->run().reason;
+    const auto left = Clock::now();
+    ++work_.exits[static_cast<std::size_t>(reason)];
+    work_.running_ns += ns(left - entered);
+    switch (reason) {
         case ExitReason::Kicked:
         case ExitReason::Debug: break;
         case ExitReason::Halted:
-        case ExitReason::WaitForSipi: rest(); break;
+        case ExitReason::WaitForSipi:
+            rest();
+            work_.asleep_ns += ns(Clock::now() - left);
+            break;
         case ExitReason::Shutdown:
             listener_.on_shutdown(index_);
             wait_for_command();

@@ -1,6 +1,7 @@
 // The host thread of one virtual CPU: runs it, sleeps while it is halted, parks when told.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -10,6 +11,13 @@
 #include "cpu/cpu.h"
 
 namespace tessera {
+
+// What a CPU's thread did so far.
+struct VcpuWork {
+    std::array<u64, kExitReasons> exits{};  // of Cpu::run(), by ExitReason
+    u64 running_ns = 0;                     // in Cpu::run()
+    u64 asleep_ns = 0;                      // waiting for an interrupt
+};
 
 class VcpuThread final : public CpuWaker {
 public:
@@ -41,6 +49,8 @@ public:
     void unpark();
     // Ends and joins the thread.
     void end();
+    // While the thread is parked.
+    [[nodiscard]] const VcpuWork& work() const { return work_; }
 
     // An interrupt input has changed: the CPU looks at it, and wakes if it is halted. Thread-safe.
     void wake() override;
@@ -61,6 +71,7 @@ private:
     Listener& listener_;
     Cpu* cpu_ = nullptr;
     std::thread thread_;
+    VcpuWork work_;  // its own until it has parked
 
     std::atomic<int> rest_ = kAwake;
     std::atomic<Command> command_ = Command::Park;

@@ -50,8 +50,10 @@ void Vm::start() {
     (void)loop_->run([this] {
         if (ended() || running_) return;
         running_ = true;
-        if (!std::exchange(threads_up_, true))
+        if (!std::exchange(threads_up_, true)) {
+            started_ = std::chrono::steady_clock::now();
             for (auto& cpu : cpus_) cpu->start();
+        }
         go_on();
     });
 }
@@ -75,12 +77,32 @@ void Vm::press_power_button() {
         if (ended()) return;
         halt_all();
         machine_->press_power_button();
-        if (running_) go_on();
+        if (running_ && !asked()) go_on();
     });
 }
 
 void Vm::stop() {
     ask({.kind = Request::Kind::Stop, .message = {}});
+}
+
+VmStatistics Vm::statistics() {
+    VmStatistics statistics;
+    (void)loop_->run([&] {
+        if (running_) halt_all();
+        if (threads_up_)
+            statistics.elapsed_ns = static_cast<u64>(
+                std::chrono::nanoseconds(std::chrono::steady_clock::now() - started_).count());
+        statistics.resets = resets();
+        const auto cpus = machine_ != nullptr ? machine_->cpus() : std::span<Cpu* const>();
+        for (std::size_t i = 0; i < cpus.size(); ++i) {
+            VmStatistics::OneCpu one{
+                .work = cpus_[i]->work(), .instructions = cpus[i]->instructions(), .engine = {}};
+            cpus[i]->statistics(one.engine);
+            statistics.cpus.push_back(std::move(one));
+        }
+        if (running_ && !asked()) go_on();
+    });
+    return statistics;
 }
 
 Ending Vm::wait() {
@@ -110,6 +132,12 @@ void Vm::on_shutdown(unsigned /*cpu*/) {
 
 void Vm::on_failed(unsigned cpu, const std::string& why) {
     ask({.kind = Request::Kind::Fail, .message = fmt::format("CPU {} cannot go on: {}", cpu, why)});
+}
+
+// Whether a request waits for its answer, before which no CPU is to go on.
+bool Vm::asked() {
+    const std::scoped_lock guard(mutex_);
+    return request_.has_value();
 }
 
 // The first request wins, until it is answered; only an end by the user or a failure comes before a reset.

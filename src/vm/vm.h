@@ -2,6 +2,7 @@
 // chips: the machine (src/machines) brings them.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -53,6 +54,18 @@ struct Ending {
 
 enum class OnReset : u8 { Restart, End };
 
+// Figures about the work so far.
+struct VmStatistics {
+    struct OneCpu {
+        VcpuWork work;
+        u64 instructions = 0;           // 0: the engine does not count them
+        std::vector<Statistic> engine;  // what it counts besides
+    };
+    u64 elapsed_ns = 0;  // since the first start()
+    u64 resets = 0;
+    std::vector<OneCpu> cpus;
+};
+
 class Vm final : public MachineEvents, private VcpuThread::Listener {
 public:
     // The clock stands still until start(). Fails when the host has no threads or descriptors left.
@@ -79,6 +92,9 @@ public:
     void press_power_button();
     void stop();  // ends the VM soon, with Ending::Stopped
 
+    // Stops every CPU for a moment if the VM runs. Also after the end.
+    [[nodiscard]] VmStatistics statistics();
+
     // Waits for the end. The VM does not run any more then; only its destructor is left to be called.
     Ending wait();
     // Whether it has come to its end.
@@ -102,6 +118,7 @@ private:
         std::string message;
     };
     void ask(Request request);
+    [[nodiscard]] bool asked();
     void reset_or_end(const Request& request);
     void answer_request();
     void halt_all();
@@ -120,6 +137,7 @@ private:
     // Loop thread only.
     bool running_ = false;  // as the user wants it
     bool threads_up_ = false;
+    std::chrono::steady_clock::time_point started_;
 
     std::atomic<u64> resets_ = 0;
     std::mutex mutex_;

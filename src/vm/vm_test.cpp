@@ -27,7 +27,10 @@ public:
     void wake() override { wakes.fetch_add(1); }
     [[nodiscard]] x86::State state() const override { return {}; }
     void set_state(const x86::State& /*state*/) override {}
-    [[nodiscard]] u64 instructions() const override { return 0; }
+    [[nodiscard]] u64 instructions() const override { return counted; }
+    void statistics(std::vector<Statistic>& out) const override {
+        out.push_back({.name = "thoughts", .value = counted * 2});
+    }
     [[nodiscard]] std::string failure() const override { return "the script said so"; }
 
     void program(Step step) {
@@ -35,6 +38,7 @@ public:
         step_ = std::move(step);
     }
     std::atomic<int> wakes = 0;
+    u64 counted = 0;  // its thread's
 
 private:
     std::atomic<bool> kicked_ = false;
@@ -250,6 +254,52 @@ TEST_F(VmTest, AResetWhilePausedStaysPaused) {
     vm->start();
     vm->waker(0).wake();
     while (steps.load() == before) std::this_thread::yield();
+}
+
+TEST_F(VmTest, StatisticsStopTheCpusForAMomentAndTheyGoOn) {
+    make(2);
+    std::atomic<u64> steps = 0;
+    for (unsigned i = 0; i < 2; ++i)
+        machine->cpu(i).program([&, i]() -> std::optional<ExitReason> {
+            ++machine->cpu(i).counted;
+            steps.fetch_add(1);
+            return std::nullopt;
+        });
+    EXPECT_EQ(vm->statistics().elapsed_ns, 0U) << "before the start";
+    vm->start();
+    u64 before = 0;
+    for (int round = 0; round < 10; ++round) {
+        const u64 begin = steps.load();
+        while (steps.load() == begin) std::this_thread::yield();
+        const VmStatistics s = vm->statistics();
+        ASSERT_EQ(s.cpus.size(), 2U);
+        EXPECT_GT(s.cpus[0].instructions + s.cpus[1].instructions, before);
+        EXPECT_EQ(s.cpus[0].engine.at(0).value, s.cpus[0].instructions * 2);
+        EXPECT_LE(s.cpus[0].work.running_ns, s.elapsed_ns);
+        before = s.cpus[0].instructions + s.cpus[1].instructions;
+    }
+    vm->pause();
+    const u64 paused = steps.load();
+    EXPECT_EQ(vm->statistics().cpus[1].instructions, machine->cpu(1).counted);
+    EXPECT_EQ(steps.load(), paused) << "a paused VM stays paused";
+}
+
+TEST_F(VmTest, StatisticsCountExitsAndAreThereAfterTheEnd) {
+    make(1);
+    int entered = 0;
+    machine->cpu(0).program([&]() -> std::optional<ExitReason> {
+        if (++entered == 4) vm->request_power_off();
+        if (entered >= 4) return std::nullopt;
+        vm->waker(0).wake();
+        return ExitReason::Halted;
+    });
+    vm->start();
+    EXPECT_EQ(vm->wait().kind, Ending::Kind::PoweredOff);
+    const VmStatistics s = vm->statistics();
+    ASSERT_EQ(s.cpus.size(), 1U);
+    EXPECT_EQ(s.cpus[0].work.exits[static_cast<std::size_t>(ExitReason::Halted)], 3U);
+    EXPECT_EQ(s.cpus[0].work.exits[static_cast<std::size_t>(ExitReason::Kicked)], 1U);
+    EXPECT_GT(s.cpus[0].work.running_ns, 0U);
 }
 
 TEST_F(VmTest, ThePowerButtonReachesTheMachine) {

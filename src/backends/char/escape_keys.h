@@ -17,6 +17,7 @@ public:
         Quit,        // x
         Break,       // b
         TimeStamps,  // t: switch time stamps on or off
+        Statistics,  // s (a disk command in QEMU)
         Monitor,     // c
         Ignore,      // the escape key and something without a meaning
     };

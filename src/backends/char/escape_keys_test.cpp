@@ -29,6 +29,7 @@ TEST(EscapeKeysTest, HasTheLettersOfQemu) {
     EXPECT_EQ(after_ctrl_a('b'), Action::Break);
     EXPECT_EQ(after_ctrl_a('t'), Action::TimeStamps);
     EXPECT_EQ(after_ctrl_a('c'), Action::Monitor);
+    EXPECT_EQ(after_ctrl_a('s'), Action::Statistics);
     EXPECT_EQ(after_ctrl_a('q'), Action::Ignore);
 }
 

@@ -176,6 +176,9 @@ void StdioChar::do_action(EscapeKeys::Action action) {
         case EscapeKeys::Action::Quit:
             if (config_.on_quit) config_.on_quit();
             break;
+        case EscapeKeys::Action::Statistics:
+            if (config_.on_statistics) config_.on_statistics();
+            break;
         case EscapeKeys::Action::Send:
         case EscapeKeys::Action::Wait:
         case EscapeKeys::Action::Ignore: break;

@@ -26,7 +26,9 @@ public:
     struct Config {
         int in = 0;
         int out = 1;
-        std::function<void()> on_quit;  // Ctrl-a x; called on the loop's thread
+        // Called on the loop's thread.
+        std::function<void()> on_quit{};        // Ctrl-a x
+        std::function<void()> on_statistics{};  // Ctrl-a s
     };
     static Result<std::unique_ptr<StdioChar>> create(EventLoop& loop, Config config);
     StdioChar(const StdioChar&) = delete;

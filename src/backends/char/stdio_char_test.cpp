@@ -65,8 +65,10 @@ std::string read_until(int fd, std::string_view end) {
 
 struct StdioCharTest : testing::Test {
     void open(int in_fd, int out_fd) {
-        auto made =
-            StdioChar::create(*loop, {.in = in_fd, .out = out_fd, .on_quit = [this] { quit.set_value(); }});
+        auto made = StdioChar::create(*loop, {.in = in_fd,
+                                              .out = out_fd,
+                                              .on_quit = [this] { quit.set_value(); },
+                                              .on_statistics = [this] { asked.set_value(); }});
         ASSERT_TRUE(made.has_value()) << made.error().message;
         stdio = std::move(*made);
         stdio->connect(&guest);
@@ -92,6 +94,7 @@ struct StdioCharTest : testing::Test {
     std::unique_ptr<EventLoop> loop = std::move(*EventLoop::create("stdio"));
     SlowGuest guest;
     std::promise<void> quit;
+    std::promise<void> asked;  // for statistics
     std::unique_ptr<StdioChar> stdio;
     std::array<int, 2> to_guest{-1, -1};
     std::array<int, 2> from_guest{-1, -1};
@@ -202,6 +205,12 @@ TEST_F(StdioCharTest, BreakAndHelp) {
     ASSERT_EQ(write(master, "\x01h", 2), 2);
     const std::string help = read_until(master, "to the guest\r\n");
     EXPECT_NE(help.find("quit"), std::string::npos) << help;
+}
+
+TEST_F(StdioCharTest, CtrlASAsksForStatistics) {
+    open_terminal();
+    ASSERT_EQ(write(master, "\x01s", 2), 2);
+    EXPECT_EQ(asked.get_future().wait_for(10s), std::future_status::ready);
 }
 
 TEST_F(StdioCharTest, TimeStampsBeginEveryLine) {

@@ -313,6 +313,13 @@ void BlockCache::drop_page(u64 page) {
     }
 }
 
+void BlockCache::statistics(std::vector<Statistic>& out) const {
+    out.push_back({.name = "blocks decoded", .value = builds});
+    out.push_back({.name = "blocks kept", .value = block_count});
+    out.push_back({.name = "decoded code", .value = op_count * sizeof(Op), .unit = Statistic::Unit::Bytes});
+    out.push_back({.name = "drops of decoded code", .value = drops});
+}
+
 const Op* block_at_rip(Vcpu& c, bool single) {
     BlockCache& cache = *c.blocks;
     const BlockMode mode{c.code_size, single};

@@ -67,6 +67,8 @@ struct BlockCache {
     // Drops the blocks that have bytes in the page. Ops being executed turn into "go back to the dispatcher".
     void drop_page(u64 page);
     void drop_all();
+
+    void statistics(std::vector<Statistic>& out) const;
 };
 
 // The block at c.rip, decoded now if it is not in the cache. Raises what the fetch raises.
