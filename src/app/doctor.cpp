@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "app/options.h"
+#include "cpu/soft/host_support.h"
 #include "vm/guest_ram.h"
 #include "vm/host_cpu.h"
 #include "vm/host_time.h"
@@ -52,9 +53,18 @@ std::string doctor_report() {
     const std::string missing = missing_host_features();
     row("instructions",
         missing.empty() ? "x86-64-v3 and " + optional_host_features() : "missing: " + missing);
-    row("engine", missing.empty() ? "soft: the software CPU is the only engine of this version"
-                                  : "none: the software CPU needs an x86-64-v3 processor");
+    const Status code_memory = soft::probe_code_memory();
+    row("code memory", code_memory ? "granted: one memfd mapped writable and executable"
+                                   : "refused: " + code_memory.error().message);
+    row("engine", engine_verdict(missing, code_memory));
     return text;
+}
+
+std::string engine_verdict(const std::string& missing_features, const Status& code_memory) {
+    if (!missing_features.empty()) return "none: the software CPU needs an x86-64-v3 processor";
+    if (!code_memory)
+        return "soft, by the interpreter: much slower than the translator, which this host forbids";
+    return "soft, the software CPU, with its translator (--engine soft,jit=off: its interpreter)";
 }
 
 }  // namespace tessera::app

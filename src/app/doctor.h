@@ -3,8 +3,13 @@
 
 #include <string>
 
+#include "base/result.h"
+
 namespace tessera::app {
 
 [[nodiscard]] std::string doctor_report();
+
+// What runs a guest, given the processor's missing features and whether the host grants memory for code.
+[[nodiscard]] std::string engine_verdict(const std::string& missing_features, const Status& code_memory);
 
 }  // namespace tessera::app

@@ -1,6 +1,9 @@
 #include "app/doctor.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include "cpu/soft/host_support.h"
 
 namespace tessera::app {
 namespace {
@@ -8,8 +11,27 @@ namespace {
 TEST(DoctorTest, SaysWhatTheHostHasAndWhatWouldBeUsed) {
     const std::string report = doctor_report();
     for (const char* row : {"\nprocessor ", "\nmemory ", "\ntime ", "\nKVM ", "\ninstructions  x86-64-v3",
-                            "\nengine        soft"})
+                            "\ncode memory   ", "\nengine        soft"})
         EXPECT_NE(report.find(row), std::string::npos) << row << " missing in\n" << report;
+}
+
+TEST(DoctorTest, TheEngineFollowsFromWhatTheHostGrants) {
+    const Status refused = fail(Errc::HostFailure, "an executable mapping: Permission denied");
+    EXPECT_TRUE(engine_verdict("", {}).starts_with("soft, the software CPU, with its translator"));
+    EXPECT_TRUE(engine_verdict("", refused).starts_with("soft, by the interpreter"));
+    EXPECT_TRUE(engine_verdict("avx2", {}).starts_with("none"));
+}
+
+TEST(DoctorTest, TheProbeTellsWhichStepWasRefused) {
+    // Descriptors are what every host can refuse.
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const Status status = soft::probe_code_memory();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_FALSE(status);
+    EXPECT_TRUE(status.error().message.starts_with("memfd_create: ")) << status.error().message;
 }
 
 }  // namespace
