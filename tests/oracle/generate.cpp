@@ -44,7 +44,19 @@ bool has_memory(const Insn& in) {
 
 class Generator {
 public:
-    explicit Generator(u64 seed) : random_(seed) {}
+    Generator(u64 seed, const std::optional<Encoding>& wanted) : random_(seed), wanted_(wanted) {}
+
+    [[nodiscard]] std::optional<Encoding> find(Mnemonic mnemonic) {
+        std::array<u8, 24> bytes{};
+        Insn in;
+        for (unsigned tries = 0; tries < 1'000'000; ++tries) {
+            random_bytes(bytes);
+            if (x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) == x86::DecodeStatus::Ok &&
+                in.mnemonic == mnemonic && allowed(in))
+                return Encoding{mnemonic, in.has(InsnFlag::Vex), in.map, in.opcode, in.mandatory_prefix};
+        }
+        return std::nullopt;
+    }
 
     Case make(unsigned length) {
         registers();
@@ -145,7 +157,29 @@ private:
 
     // --- instructions
 
+    // As random_bytes, with the encoding's fixed parts in their places.
+    void wanted_bytes(std::array<u8, 24>& b) {
+        unsigned n = 0;
+        if (random_.chance(4)) b[n++] = 0x67;
+        if (random_.chance(3)) b[n++] = 0x65;
+        if (wanted_->vex) {
+            b[n++] = 0xc4;
+            b[n++] = static_cast<u8>((random_.next() & 0xe0) | wanted_->map);
+            const u8 prefix = wanted_->prefix;
+            const u64 pp = prefix == 0xf3 ? 2 : prefix == 0xf2 ? 3 : prefix != 0 ? 1 : 0;
+            b[n++] = static_cast<u8>((random_.next() & 0xfc) | (random_.chance(50) ? 0x78 : 0) | pp);
+        } else {
+            if (wanted_->prefix != 0) b[n++] = wanted_->prefix;
+            if (random_.chance(55)) b[n++] = static_cast<u8>(0x40 | random_.below(16));
+            if (wanted_->map != 0) b[n++] = 0x0f;
+            if (wanted_->map > 1) b[n++] = wanted_->map == 2 ? 0x38 : 0x3a;
+        }
+        b[n++] = wanted_->opcode;
+        while (n < b.size()) b[n++] = static_cast<u8>(random_.next());
+    }
+
     void random_bytes(std::array<u8, 24>& b) {
+        if (wanted_) return wanted_bytes(b);
         unsigned n = 0;
         const u64 kind = random_.below(100);
         const bool vex = kind >= 72;
@@ -175,9 +209,9 @@ private:
         Insn in;
         do {
             random_bytes(bytes);
-        } while (x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) !=
-                     x86::DecodeStatus::Ok ||
-                 !allowed(in) || !prepare(in, bytes, single));
+        } while (
+            x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) != x86::DecodeStatus::Ok ||
+            (wanted_ && in.mnemonic != wanted_->mnemonic) || !allowed(in) || !prepare(in, bytes, single));
         // Flags an instruction that may be jumped over writes are not sure to be written.
         const u32 kept = skip_at_ != 0 ? ~0U : ~u32{in.flags_written};
         out_.undefined_flags = (out_.undefined_flags & kept) | in.flags_undefined;
@@ -328,6 +362,7 @@ private:
     }
 
     Random random_;
+    std::optional<Encoding> wanted_;
     Case out_;
     std::size_t skip_at_ = 0, skip_from_ = 0;  // the last branch's distance byte, and where it counts from
 };
@@ -360,8 +395,12 @@ u64 Random::value() {
     return next();
 }
 
-Case generate(u64 seed, unsigned length) {
-    return Generator(seed).make(length);
+std::optional<Encoding> encoding_of(Mnemonic mnemonic) {
+    return Generator(1, std::nullopt).find(mnemonic);
+}
+
+Case generate(u64 seed, unsigned length, const std::optional<Encoding>& wanted) {
+    return Generator(seed, wanted).make(length);
 }
 
 void fill_data(u64 seed, std::span<u8> data) {

@@ -2,6 +2,7 @@
 // areas.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "cpu/x86/insn.h"
@@ -36,8 +37,18 @@ struct Case {
     u32 undefined_flags = 0;  // of the last writer of each flag
 };
 
-// `length` instructions from `seed`.
-Case generate(u64 seed, unsigned length);
+// One way to encode an instruction, for cases that are to have no other.
+struct Encoding {
+    x86::Mnemonic mnemonic = x86::Mnemonic::Invalid;
+    bool vex = false;
+    u8 map = 0, opcode = 0;  // as in x86::Insn
+    u8 prefix = 0;           // 66, F2, F3 or none
+};
+// The first one that random bytes give; nothing if a million of them give none.
+[[nodiscard]] std::optional<Encoding> encoding_of(x86::Mnemonic mnemonic);
+
+// `length` instructions from `seed`; with `wanted` they are all of that kind.
+Case generate(u64 seed, unsigned length, const std::optional<Encoding>& wanted = std::nullopt);
 void fill_data(u64 seed, std::span<u8> data);
 
 }  // namespace tessera::oracle
