@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdint>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fstream>
@@ -14,6 +15,8 @@
 namespace tessera {
 
 namespace {
+
+constexpr u64 kHugePage = 2 * kMiB;
 
 std::unexpected<Error> host_failure(std::string_view what, int error) {
     return fail(Errc::HostFailure, fmt::format("{}: {}", what, std::generic_category().message(error)));
@@ -27,6 +30,26 @@ u64 number_in(const std::string& path, u64 otherwise) {
     if (!(file >> text)) return otherwise;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     return error == std::errc{} ? value : otherwise;
+}
+
+// At a huge page's boundary. MAP_FAILED if the host refuses.
+void* map(int fd, u64 size) {
+    const int kind = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    void* reserved =
+        mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) return MAP_FAILED;
+    auto* begin = static_cast<std::byte*>(reserved);
+    const u64 skip = (kHugePage - reinterpret_cast<std::uintptr_t>(begin) % kHugePage) % kHugePage;
+    void* address = mmap(begin + skip, size, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE | MAP_FIXED, fd, 0);
+    const int error = errno;
+    if (address == MAP_FAILED) {
+        (void)munmap(reserved, size + kHugePage);
+        errno = error;
+        return MAP_FAILED;
+    }
+    if (skip != 0) (void)munmap(begin, skip);
+    if (skip != kHugePage) (void)munmap(begin + skip + size, kHugePage - skip);
+    return address;
 }
 
 }  // namespace
@@ -46,24 +69,23 @@ u64 host_memory_available() {
     return limit == kUnlimited ? available : std::min(available, limit - std::min(used, limit));
 }
 
-Result<std::unique_ptr<GuestRam>> GuestRam::create(const std::string& name, u64 size) {
+Result<std::unique_ptr<GuestRam>> GuestRam::create(const std::string& name, u64 size, RamSharing sharing) {
     const u64 available = host_memory_available();
     if (size > available)
         return fail(Errc::HostFailure,
                     fmt::format("not enough host memory: the guest is to have {} MiB, the host has "
                                 "{} MiB available; use a smaller --memory",
                                 size / kMiB, available / kMiB));
-    const int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
-    if (fd < 0) return host_failure("cannot create guest memory", errno);
+    const int fd = sharing == RamSharing::Shared ? memfd_create(name.c_str(), MFD_CLOEXEC) : -1;
+    if (sharing == RamSharing::Shared && fd < 0) return host_failure("cannot create guest memory", errno);
     void* address = MAP_FAILED;
-    if (ftruncate(fd, static_cast<off_t>(size)) == 0)
-        address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) == 0) address = map(fd, size);
     if (address == MAP_FAILED) {
         const int error = errno;
-        (void)close(fd);
+        if (fd >= 0) (void)close(fd);
         return host_failure(fmt::format("cannot map {} MiB of guest memory", size / kMiB), error);
     }
-    // Wishes: fewer TLB misses, no guest memory in core files.
+    // Wishes: fewer page faults and TLB misses, no guest memory in core files.
     (void)madvise(address, size, MADV_HUGEPAGE);
     (void)madvise(address, size, MADV_DONTDUMP);
     return std::unique_ptr<GuestRam>(new GuestRam(fd, {static_cast<std::byte*>(address), size}));
@@ -71,13 +93,17 @@ Result<std::unique_ptr<GuestRam>> GuestRam::create(const std::string& name, u64 
 
 GuestRam::~GuestRam() {
     (void)munmap(bytes_.data(), bytes_.size());
-    (void)close(fd_);
+    if (fd_ >= 0) (void)close(fd_);
 }
 
 Status GuestRam::clear() {
-    if (fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes_.size())) == 0)
-        return {};
-    if (errno != EOPNOTSUPP && errno != ENOSYS) return host_failure("cannot clear guest memory", errno);
+    const bool given_back = fd_ < 0 ? madvise(bytes_.data(), bytes_.size(), MADV_DONTNEED) == 0
+                                    : fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                                                static_cast<off_t>(bytes_.size())) == 0;
+    if (given_back) return {};
+    // Memory that is locked, or a host without holes.
+    if (errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS)
+        return host_failure("cannot clear guest memory", errno);
     std::ranges::fill(bytes_, std::byte{0});
     return {};
 }

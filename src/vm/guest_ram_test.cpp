@@ -9,8 +9,11 @@ namespace {
 
 constexpr u64 kSize = 2 * kMiB;
 
-TEST(GuestRamTest, IsZeroAtFirstAndAfterClear) {
-    const auto ram = GuestRam::create("ram", kSize);
+class GuestRamSharingTest : public testing::TestWithParam<RamSharing> {};
+INSTANTIATE_TEST_SUITE_P(Both, GuestRamSharingTest, testing::Values(RamSharing::Private, RamSharing::Shared));
+
+TEST_P(GuestRamSharingTest, IsZeroAtFirstAndAfterClear) {
+    const auto ram = GuestRam::create("ram", kSize, GetParam());
     ASSERT_TRUE(ram.has_value());
     const auto bytes = (*ram)->bytes();
     ASSERT_EQ(bytes.size(), kSize);
@@ -22,8 +25,22 @@ TEST(GuestRamTest, IsZeroAtFirstAndAfterClear) {
     EXPECT_TRUE(std::ranges::all_of(bytes, is_zero));
 }
 
+TEST_P(GuestRamSharingTest, BeginsAtAHugePageWhateverItsSize) {
+    for (const u64 size : {u64{4096}, kSize - 4096, kSize + 4096, 5 * kMiB}) {
+        const auto ram = GuestRam::create("ram", size, GetParam());
+        ASSERT_TRUE(ram.has_value());
+        EXPECT_EQ((*ram)->bytes().size(), size);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>((*ram)->bytes().data()) % (2 * kMiB), 0U);
+        (*ram)->bytes().front() = (*ram)->bytes().back() = std::byte{1};
+    }
+}
+
+TEST(GuestRamTest, PrivateMemoryHasNoDescriptor) {
+    EXPECT_EQ((*GuestRam::create("ram", kSize))->fd(), -1);
+}
+
 TEST(GuestRamTest, AnotherMappingOfItsDescriptorSeesTheSameBytes) {
-    const auto ram = GuestRam::create("ram", kSize);
+    const auto ram = GuestRam::create("ram", kSize, RamSharing::Shared);
     ASSERT_TRUE(ram.has_value());
     void* other = mmap(nullptr, kSize, PROT_READ, MAP_SHARED, (*ram)->fd(), 0);
     ASSERT_NE(other, MAP_FAILED);
