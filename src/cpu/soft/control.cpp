@@ -13,10 +13,11 @@ void update_tlb_set(Vcpu& c) {
     const bool ac = (c.eflags & eflags::kAc) != 0;
     TlbSet set = kTlbSupervisor;
     if (c.cpl == 3)
-        set = ac && (c.cr0 & cr0::kAm) != 0 ? kTlbNone : kTlbUser;
+        set = ac && (c.cr0 & cr0::kAm) != 0 ? kTlbNone : static_cast<TlbSet>(kTlbUser + c.spaces.current);
     else if (ac && (c.cr4 & cr4::kSmap) != 0)
         set = kTlbSupervisorAc;
     c.tlb = c.tlb_sets[set].data();
+    c.fetch = c.fetch_sets[c.cpl == 3 ? 1 + c.spaces.current : 0].data();
 }
 
 void set_eflags(Vcpu& c, u64 rflags) {
@@ -78,15 +79,16 @@ void set_cr0(Vcpu& c, u64 value) {
 }
 
 void set_cr3(Vcpu& c, u64 value) {
-    // [SDM 3A 4.10.4.1] With PCIDs, bit 63 asks to keep the new PCID's entries. Our TLB does not record
-    // PCIDs: leaving one drops its entries, keeping global ones, which is allowed (a processor may drop any
-    // entry any time).
-    if ((c.cr4 & cr4::kPcide) != 0) value &= ~(u64{1} << 63);
+    // [SDM 3A 4.10.4.1] With PCIDs, bit 63 asks to keep the new PCID's entries.
+    const bool pcids = (c.cr4 & cr4::kPcide) != 0;
+    const bool keep = pcids && value >> 63 != 0;
+    if (pcids) value &= ~(u64{1} << 63);
     if (c.long_mode() && (value & ~kPhysicalMask) != 0) raise_gp0(c);
     const bool legacy_pae = (c.cr0 & cr0::kPg) != 0 && (c.cr4 & cr4::kPae) != 0 && !c.long_mode();
     if (legacy_pae && !load_pdptes(c, value)) raise_gp0(c);
     c.cr3 = value;
-    flush_tlb(c, false);
+    switch_address_space(c, pcids ? static_cast<u16>(value & 0xfff) : u16{0},
+                         keep ? Translations::Keep : Translations::Flush);
 }
 
 u64 cr4_mask(CpuModel model) {
@@ -102,14 +104,17 @@ void set_cr4(Vcpu& c, u64 value) {
     const u64 changed = c.cr4 ^ value;
     if (c.long_mode() && (value & cr4::kPae) == 0) raise_gp0(c);
     if ((changed & value & cr4::kPcide) != 0 && (!c.long_mode() || (c.cr3 & 0xfff) != 0)) raise_gp0(c);
-    const u64 paging_bits = cr4::kPse | cr4::kPae | cr4::kPge | cr4::kPcide | cr4::kSmep | cr4::kSmap;
+    const u64 paging_bits = cr4::kPse | cr4::kPae | cr4::kPge | cr4::kSmep | cr4::kSmap;
     const bool legacy_pae = (c.cr0 & cr0::kPg) != 0 && (value & cr4::kPae) != 0 && !c.long_mode();
     // [SDM 3A 4.4.1]
     if (legacy_pae && (changed & (cr4::kPae | cr4::kPge | cr4::kPse | cr4::kSmep)) != 0 &&
         !load_pdptes(c, c.cr3))
         raise_gp0(c);
     c.cr4 = value;
-    if ((changed & paging_bits) != 0) flush_tlb(c, true);
+    // [SDM 3A 4.10.4.1] PCIDE flushes when it goes from 1 to 0. All else that entries have been checked for:
+    // flushing more than is asked for is allowed.
+    if ((changed & paging_bits) != 0 || (changed & ~value & cr4::kPcide) != 0) flush_tlb(c, true);
+    if ((changed & cr4::kPcide) != 0) switch_address_space(c, 0, Translations::Keep);
     update_tlb_set(c);
     update_fp_enables(c);
 }

@@ -180,8 +180,7 @@ void run_invlpg(Vcpu& c, const Op& op) {
     flush_tlb_page(c, c.code64() ? lin : static_cast<u32>(lin));
 }
 
-// [SDM 2A INVPCID] r1 holds the type; the descriptor is in memory. The TLB only ever holds the current PCID's
-// entries (set_cr3), so other PCIDs need nothing.
+// [SDM 2A INVPCID] r1 holds the type; the descriptor is in memory.
 void run_invpcid(Vcpu& c, const Op& op) {
     require_cpl0(c);
     const u64 type = op.r3 == 8 ? get_gpr<u64>(c, op.r1) : get_gpr<u32>(c, op.r1);
@@ -190,19 +189,17 @@ void run_invpcid(Vcpu& c, const Op& op) {
     load_bytes<16>(c, at, descriptor, op.seg);
     const u64 pcid = descriptor[0];
     const bool pcide = (c.cr4 & cr4::kPcide) != 0;
-    const bool current = pcid == (pcide ? c.cr3 & 0xfff : 0);
     enum : u64 { kAddress, kContext, kAll, kAllButGlobal };
     if (type > kAllButGlobal || pcid > 0xfff) raise_gp0(c);
     if (type <= kContext && !pcide && pcid != 0) raise_gp0(c);
     switch (type) {
         case kAddress:
             if (!is_canonical(descriptor[1])) raise_gp0(c);
-            if (current) flush_tlb_page(c, descriptor[1]);
+            flush_pcid_page(c, static_cast<u16>(pcid), descriptor[1]);
             break;
-        case kContext:
-            if (current) flush_tlb(c, false);
-            break;
-        default: flush_tlb(c, type == kAll); break;
+        case kContext: flush_pcid(c, static_cast<u16>(pcid)); break;
+        case kAll: flush_tlb(c, true); break;
+        default: flush_all_pcids(c); break;
     }
 }
 

@@ -79,6 +79,8 @@ void import_state(Vcpu& c, const State& in) {
     c.set_status(in.rflags);
     set_eflags(c, in.rflags);
     flush_tlb(c, true);
+    const bool pcids = (c.cr4 & x86::cr4::kPcide) != 0;
+    switch_address_space(c, pcids ? static_cast<u16>(c.cr3 & 0xfff) : u16{0}, Translations::Flush);
     update_segments(c);
     update_fp_enables(c);
     c.attention.fetch_or(kAttendInterrupts);

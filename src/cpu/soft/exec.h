@@ -8,7 +8,7 @@ namespace tessera::soft {
 
 // Where the translation of an instruction page is kept.
 [[nodiscard]] inline FetchEntry& fetch_entry(Vcpu& c, u64 lin) {
-    return c.fetch_sets[c.cpl == 3 ? 1 : 0][(lin >> 12) & (kFetchEntries - 1)];
+    return c.fetch[(lin >> 12) & (kFetchEntries - 1)];
 }
 
 // Goes on at c.rip: straight into its block when address translation, block and permission to go on

@@ -1,4 +1,4 @@
-// The TLB and everything the inline access path of access.h cannot do: misses, page crossings, ROM, MMIO, the
+// Everything the inline access path of access.h cannot do: misses, page crossings, ROM, MMIO, the
 // local APIC's page, decoded code, data breakpoints, alignment checks.
 #include "cpu/soft/mmu.h"
 
@@ -14,16 +14,6 @@
 namespace tessera::soft {
 
 namespace {
-
-// Low bits of TlbEntry::aux.
-enum TlbAux : u64 {
-    kTlbGlobal = 1 << 0,
-    kTlbLarge = 1 << 1,       // 2 or 4 MiB page
-    kTlbHuge = 1 << 2,        // 1 GiB page
-    kTlbInLocalLog = 1 << 3,  // the slot is in TlbLog::local, whatever it holds now
-    kTlbInGlobalLog = 1 << 4,
-};
-constexpr u64 kNoTag = 1;
 
 // Copies as the fast paths do: aligned 1, 2, 4 and 8 byte pieces are single host accesses.
 TESSERA_GUEST_RACES void copy_guest(void* to, const void* from, unsigned size) {
@@ -42,21 +32,6 @@ TESSERA_GUEST_RACES void copy_guest(void* to, const void* from, unsigned size) {
 
 [[nodiscard]] bool is_apic_page(const Vcpu& c, u64 physical) {
     return c.interrupts->owns_page(physical & ~kPageMask);
-}
-
-// The bytes of a physical page in the host: RAM or ROM, or null where the bus or the APIC answers.
-struct HostPage {
-    const MemoryRegion* region = nullptr;
-    std::byte* host = nullptr;
-};
-HostPage host_page(const Vcpu& c, u64 physical_page) {
-    if (is_apic_page(c, physical_page)) return {};
-    const MemoryRegion* region = c.system->world().memory.find(physical_page);
-    if (region == nullptr) return {};
-    return {.region = region, .host = region->at(physical_page)};
-}
-[[nodiscard]] bool is_ram(const HostPage& page) {
-    return page.region != nullptr && page.region->kind == RegionKind::Ram;
 }
 
 // The 64-byte granules of a page that [offset, +size) touches, as bits.
@@ -96,40 +71,10 @@ void apic_write(Vcpu& c, u64 physical, const void* in, unsigned size) {
 }
 
 [[nodiscard]] TlbSet set_of(const Vcpu& c, Privilege privilege) {
-    if (privilege == Privilege::Current && c.cpl == 3) return kTlbUser;
+    if (privilege == Privilege::Current && c.cpl == 3)
+        return static_cast<TlbSet>(kTlbUser + c.spaces.current);
     const bool lifted = (c.cr4 & cr4::kSmap) != 0 && (c.eflags & eflags::kAc) != 0;
     return lifted && privilege != Privilege::System ? kTlbSupervisorAc : kTlbSupervisor;
-}
-
-void fill(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page) {
-    if (page.host == nullptr) return;
-    const u64 tag = lin & ~kPageMask;
-    if (breakpoints_enabled(c) && data_breakpoint_in_page(c, tag)) return;
-    const u64 slot = (lin >> 12) & (kTlbEntries - 1);
-    TlbEntry& e = c.tlb_sets[set][slot];
-    TlbLog& log = c.tlb_logs[set];
-    const bool no_code = is_ram(page) && page.region->code_word(t.page).load(std::memory_order_relaxed) == 0;
-    u64 aux = t.page | (e.aux & (kTlbInLocalLog | kTlbInGlobalLog));
-    if (t.global) {
-        if ((aux & kTlbInGlobalLog) == 0) log.global[log.globals++] = static_cast<u16>(slot);
-        aux |= kTlbGlobal | kTlbInGlobalLog;
-    } else {
-        if ((aux & kTlbInLocalLog) == 0) log.local[log.locals++] = static_cast<u16>(slot);
-        aux |= kTlbInLocalLog;
-    }
-    if (t.shift > 12) {
-        aux |= t.shift == 30 ? kTlbHuge : kTlbLarge;
-        c.large_pages |= t.shift == 30 ? ~u64{0} : u64{1} << ((lin >> 22) & 63);
-    }
-    e.tag_r = tag;
-    e.tag_w = t.write_ok && no_code ? tag : kNoTag;
-    e.addend = static_cast<s64>(reinterpret_cast<u64>(page.host) - tag);
-    e.aux = aux;
-}
-
-void clear(TlbEntry& e) {
-    e.tag_r = kNoTag;
-    e.tag_w = kNoTag;
 }
 
 // One access, resolved: its bytes are in one page, or in two.
@@ -169,15 +114,15 @@ Target resolve(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privile
     target.page[0] = host_page(c, t.page);
     target.first_size = size;
     if (((lin ^ last) & ~kPageMask) == 0) [[likely]] {
-        fill(c, set, lin, t, target.page[0]);
+        fill_tlb(c, set, lin, t, target.page[0]);
     } else {
         target.first_size = static_cast<unsigned>(kPageSize - (lin & kPageMask));
         const u64 next = last & ~kPageMask;
         const Translation t2 = translate(c, next, access, privilege);
         target.physical[1] = t2.page;
         target.page[1] = host_page(c, t2.page);
-        fill(c, set, lin, t, target.page[0]);
-        fill(c, set, next, t2, target.page[1]);
+        fill_tlb(c, set, lin, t, target.page[0]);
+        fill_tlb(c, set, next, t2, target.page[1]);
     }
     if (alignment_checked(c, privilege)) [[unlikely]]
         check_alignment(c, lin, size);
@@ -232,6 +177,13 @@ void notice_write(Vcpu& c, u64 physical, unsigned size) {
 
 }  // namespace
 
+HostPage host_page(const Vcpu& c, u64 physical_page) {
+    if (is_apic_page(c, physical_page)) return {};
+    const MemoryRegion* region = c.system->world().memory.find(physical_page);
+    if (region == nullptr) return {};
+    return {.region = region, .host = region->at(physical_page)};
+}
+
 void physical_read(Vcpu& c, u64 physical, void* out, unsigned size) {
     if (is_apic_page(c, physical)) {
         apic_read(c, physical, static_cast<u8*>(out), size);
@@ -265,92 +217,6 @@ u8 change_system_byte(Vcpu& c, u64 lin, u8 and_mask, u8 or_mask) {
     }
     after_ram_write(c, *t.page[0].region, t.physical[0], 1);
     return before;
-}
-
-// --- flushes
-
-void flush_tlb(Vcpu& c, bool globals_too) {
-    for (unsigned set = 0; set < kTlbNone; ++set) {
-        TlbLog& log = c.tlb_logs[set];
-        auto& entries = c.tlb_sets[set];
-        for (unsigned i = 0; i < log.locals; ++i) {
-            TlbEntry& e = entries[log.local[i]];
-            if ((e.aux & kTlbGlobal) == 0) clear(e);
-            e.aux &= ~u64{kTlbInLocalLog};
-        }
-        log.locals = 0;
-        if (!globals_too) continue;
-        for (unsigned i = 0; i < log.globals; ++i) {
-            clear(entries[log.global[i]]);
-            entries[log.global[i]].aux = 0;
-        }
-        log.globals = 0;
-    }
-    if (globals_too) c.large_pages = 0;
-    for (auto& set : c.fetch_sets)
-        for (FetchEntry& e : set)
-            if (globals_too || !e.global) e.tag = kNoTag;
-}
-
-// INVLPG drops the page whatever its size, also if it is global [SDM 2A INVLPG]. The TLB holds 4 KiB pieces
-// of large pages: all pieces of the page go.
-void flush_tlb_page(Vcpu& c, u64 lin) {
-    const u64 tag = lin & ~kPageMask;
-    const u64 slot = (lin >> 12) & (kTlbEntries - 1);
-    for (unsigned set = 0; set < kTlbNone; ++set)
-        if (TlbEntry& e = c.tlb_sets[set][slot]; e.tag_r == tag) clear(e);
-    for (auto& set : c.fetch_sets) {
-        if (FetchEntry& e = set[(lin >> 12) & (kFetchEntries - 1)]; e.tag == tag) e.tag = kNoTag;
-    }
-    if ((c.large_pages >> ((lin >> 22) & 63) & 1) == 0) return;
-    const auto drop_pieces = [&](unsigned set, const std::array<u16, kTlbEntries>& slots, unsigned count) {
-        for (unsigned i = 0; i < count; ++i) {
-            TlbEntry& e = c.tlb_sets[set][slots[i]];
-            const bool large = (e.aux & kTlbLarge) != 0 && ((e.tag_r ^ lin) >> 22) == 0;
-            const bool huge = (e.aux & kTlbHuge) != 0 && ((e.tag_r ^ lin) >> 30) == 0;
-            if (large || huge) clear(e);
-        }
-    };
-    for (unsigned set = 0; set < kTlbNone; ++set) {
-        const TlbLog& log = c.tlb_logs[set];
-        drop_pieces(set, log.local, log.locals);
-        drop_pieces(set, log.global, log.globals);
-    }
-    // Fetch entries do not record the size: everything within reach of the largest page goes.
-    for (auto& set : c.fetch_sets)
-        for (FetchEntry& e : set)
-            if (((e.tag ^ lin) >> 30) == 0) e.tag = kNoTag;
-}
-
-void purge_write_tags(Vcpu& c, u64 physical_page) {
-    const auto purge = [&](unsigned set, const std::array<u16, kTlbEntries>& slots, unsigned count) {
-        for (unsigned i = 0; i < count; ++i) {
-            TlbEntry& e = c.tlb_sets[set][slots[i]];
-            if ((e.aux & ~kPageMask) == physical_page) e.tag_w = kNoTag;
-        }
-    };
-    for (unsigned set = 0; set < kTlbNone; ++set) {
-        const TlbLog& log = c.tlb_logs[set];
-        purge(set, log.local, log.locals);
-        purge(set, log.global, log.globals);
-    }
-}
-
-const FetchEntry& fetch_page(Vcpu& c, u64 lin) {
-    const bool user = c.cpl == 3;
-    if (!c.long_mode()) lin = static_cast<u32>(lin);
-    FetchEntry& e = c.fetch_sets[user ? 1 : 0][(lin >> 12) & (kFetchEntries - 1)];
-    const u64 tag = lin & ~kPageMask;
-    if (e.tag == tag) return e;
-    if (!is_canonical(lin)) raise_gp0(c);
-    const Translation t = translate(c, lin, Access::Execute, Privilege::Current);
-    const HostPage page = host_page(c, t.page);
-    e.physical = t.page;
-    e.host = reinterpret_cast<const u8*>(page.host);
-    e.global = t.global;
-    e.tag = tag;
-    if (t.shift > 12) c.large_pages |= t.shift == 30 ? ~u64{0} : u64{1} << ((lin >> 22) & 63);
-    return e;
 }
 
 // --- data

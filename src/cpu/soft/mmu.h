@@ -41,6 +41,18 @@ Translation translate(Vcpu& c, u64 lin, Access access, Privilege privilege);
 // The same without any effect on the guest: for debuggers and task-switch checks. False where it would fault.
 [[nodiscard]] bool translate_quietly(Vcpu& c, u64 lin, u64* physical);
 
+// The bytes of a physical page in the host: RAM or ROM, or null where the bus or the APIC answers.
+struct HostPage {
+    const MemoryRegion* region = nullptr;
+    std::byte* host = nullptr;
+};
+HostPage host_page(const Vcpu& c, u64 physical_page);
+[[nodiscard]] inline bool is_ram(const HostPage& page) {
+    return page.region != nullptr && page.region->kind == RegionKind::Ram;
+}
+// tlb.cpp: remembers a translation for accesses with the rights of `set`.
+void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page);
+
 // Loads the four PDPTE registers of PAE paging from `cr3`. False if a present one has reserved bits set
 // (nothing is changed then) [SDM 3A 4.4.1].
 [[nodiscard]] bool load_pdptes(Vcpu& c, u64 cr3);

@@ -151,6 +151,11 @@ void SoftSystem::take_code_writes(Vcpu& c) {
     if (everything) c.blocks->drop_all();
 }
 
+void SoftSystem::drop_all_code(Vcpu& c) {
+    gates_[c.index]->inbox_full.store(true);
+    c.attention.fetch_or(kAttendCodeWrites);
+}
+
 void code_written(Vcpu& c, u64 physical, unsigned size) {
     c.system->code_written(c, physical, size);
 }

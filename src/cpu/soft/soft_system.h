@@ -44,6 +44,8 @@ public:
     // write.
     void on_code_write(u64 address, u64 size) override;
     void take_code_writes(Vcpu& c);
+    // All that `c` has decoded is dropped at its next block boundary.
+    void drop_all_code(Vcpu& c);
 
 private:
     struct Gate;  // one CPU's place in the stop-the-world protocol, and its inbox of code writes

@@ -10,7 +10,7 @@ namespace tessera::soft {
 // --- derived state (control.cpp). Call after changing what they derive from.
 void update_segments(
     Vcpu& c);  // seg, CR0.PE, EFER.LMA, VM -> seg_base, read_end, write_end, sp_mask, code_size, cpl
-void update_tlb_set(Vcpu& c);  // CPL, AC, CR4.SMAP, CR0.AM -> tlb
+void update_tlb_set(Vcpu& c);  // CPL, AC, CR4.SMAP, CR0.AM, address space -> tlb, fetch
 // The non-status part of RFLAGS, with all that hangs on it (VM, AC, ...). No privilege rules: callers apply
 // those.
 void set_eflags(Vcpu& c, u64 rflags);
@@ -43,9 +43,19 @@ void code_written(Vcpu& c, u64 physical, unsigned size);
 void exclusive_begin(Vcpu& c);
 void exclusive_end(Vcpu& c);
 
-// --- translation caches (mmu.cpp)
+// --- translation caches (tlb.cpp) [SDM 3A 4.10.4.1]
+// With globals_too everything of all PCIDs; else what is not global and belongs to the current PCID.
 void flush_tlb(Vcpu& c, bool globals_too);
+// INVLPG: the page of the current PCID, or if it is global.
 void flush_tlb_page(Vcpu& c, u64 lin);
+// INVPCID's types 0, 1 and 3: global pages stay.
+void flush_pcid_page(Vcpu& c, u16 pcid, u64 lin);
+void flush_pcid(Vcpu& c, u16 pcid);
+void flush_all_pcids(Vcpu& c);
+// Another PCID becomes the current one (0 while CR4.PCIDE = 0), or the same once more. What is remembered of
+// its pages is kept or flushed.
+enum class Translations : u8 { Keep, Flush };
+void switch_address_space(Vcpu& c, u16 pcid, Translations translations);
 // Forgets write permission for a physical page, so that the next store to it comes through the slow path.
 void purge_write_tags(Vcpu& c, u64 physical_page);
 // Instruction fetch: the page of `lin`, or the guest's #PF / #GP. Never returns null host for RAM and ROM;

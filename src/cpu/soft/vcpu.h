@@ -10,6 +10,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/soft/op.h"
+#include "cpu/soft/tlb.h"
 #include "cpu/x86/insn.h"
 #include "cpu/x86/state.h"
 
@@ -21,30 +22,6 @@ struct BlockCache;
 inline constexpr u8 kZeroSlot = 16;  // Vcpu::reg[16] is always 0
 inline constexpr u8 kRipSlot = 17;   // linear address of the current code page, less the CS base
 inline constexpr u8 kTempSlot = 18;
-
-// [soft-cpu.md 5.1] A tag is the page's linear address; any low bit set never matches, which forces the slow
-// path.
-struct TlbEntry {
-    u64 tag_r = 1;
-    u64 tag_w = 1;
-    s64 addend = 0;  // host address - linear address
-    u64 aux = 0;     // guest physical page; low bits belong to the MMU (kTlb*)
-};
-inline constexpr unsigned kTlbEntries = 1024;
-enum TlbSet : u8 { kTlbSupervisor, kTlbSupervisorAc, kTlbUser, kTlbNone, kTlbSets };
-// Which slots of a set have been filled, so that a flush costs what was filled. Belongs to the MMU.
-struct TlbLog {
-    std::array<u16, kTlbEntries> local{}, global{};
-    u16 locals = 0, globals = 0;
-};
-
-struct FetchEntry {
-    u64 tag = 1;       // linear page
-    u64 physical = 0;  // guest physical page
-    const u8* host = nullptr;
-    bool global = false;
-};
-inline constexpr unsigned kFetchEntries = 256;
 
 // Why the dispatcher is to be entered at the next block boundary.
 enum Attention : u32 {
@@ -94,8 +71,17 @@ struct Vcpu {
     u8 cpl = 0;
     x86::CodeSize code_size = x86::CodeSize::Bits16;
     std::atomic<u32> attention = 0;
+    // Generations of code mappings, for whoever remembers where instructions of a linear page are
+    // (translated code that jumps from page to page): as long as the number is the one it was when a fetch
+    // translation was looked up, the translation is still good. exec_gen_kernel is about fetches at CPL 0-2,
+    // exec_gen_user about those at CPL 3 in the current address space: it changes with the space, and comes
+    // back with it if nothing was flushed. No number is given twice before 2^32 others; all decoded code is
+    // dropped then.
+    u32 exec_gen_kernel = 0;
+    u32 exec_gen_user = 0;
     const Op* cur = nullptr;  // the instruction being executed: every handler that may fault sets it first
-    TlbEntry* tlb = nullptr;  // the set in force (CPL, AC)
+    TlbEntry* tlb = nullptr;  // the set in force (CPL, AC, address space)
+    FetchEntry* fetch = nullptr;    // the fetch set in force (CPL, address space)
     std::array<u64, 6> seg_base{};  // as added to addresses: 0 for CS DS ES SS in 64-bit mode
     // Offsets below these pass without a look at the descriptor (not in 64-bit mode); 0 = always look.
     std::array<u64, 6> read_end{}, write_end{};
@@ -139,10 +125,11 @@ struct Vcpu {
 
     // --- address translation caches
     alignas(64) std::array<std::array<TlbEntry, kTlbEntries>, kTlbSets> tlb_sets{};
-    std::array<std::array<FetchEntry, kFetchEntries>, 2> fetch_sets{};  // supervisor, user
+    std::array<std::array<FetchEntry, kFetchEntries>, kFetchSets> fetch_sets{};
 
-    std::array<TlbLog, kTlbNone> tlb_logs{};  // kTlbNone is never filled
-    u64 large_pages = 0;  // bit n: an entry of a large page with (linear >> 22) % 64 == n was filled
+    std::array<TlbLog, kTlbNone> tlb_logs{};                                     // kTlbNone is never filled
+    std::array<std::array<u64, kFetchEntries / 64>, kFetchSets> fetch_filled{};  // a bit for each entry
+    AddressSpaces spaces;
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
