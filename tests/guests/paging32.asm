@@ -399,3 +399,23 @@ TEST32P leaving_paging_uses_physical_addresses
     mov cr0, eax
     EXPECT [FREE], 2
     PASS
+
+; A page of 4 MiB goes as a whole, by whichever of its addresses.
+TEST32P invlpg_of_a_4_mib_page
+    mov dword [0x800000], 1
+    mov dword [0xa00000], 2
+    mov dword [0xbff000], 3
+    mov dword [0x400000], 0x11
+    mov dword [0x600000], 0x12
+    mov dword [0x7ff000], 0x13
+    mov dword [PD + 4], 0x800087
+    invlpg [0x600000]
+    EXPECT [0x400000], 1
+    EXPECT [0x600000], 2
+    EXPECT [0x7ff000], 3
+    mov dword [PD + 4], 0x400087
+    invlpg [0x400000]
+    EXPECT [0x7ff000], 0x13
+    EXPECT [0x600000], 0x12
+    EXPECT [0x400000], 0x11
+    PASS

@@ -84,6 +84,7 @@ TEST64 rights_accumulate_over_levels
 TEST64 nx_and_nxe
     mov byte [FREE], 0xc3
     bts qword [PTE(FREE)], 63
+    invlpg [FREE]
     CATCH .caught
     call FREE
     FAIL

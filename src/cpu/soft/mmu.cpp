@@ -221,6 +221,33 @@ u8 change_system_byte(Vcpu& c, u64 lin, u8 and_mask, u8 or_mask) {
 
 // --- data
 
+namespace {
+
+// The running code's access, if the translation is at hand.
+[[nodiscard]] u8* remembered_current(Vcpu& c, u64 lin, unsigned size, Access access) {
+    if (alignment_checked(c, Privilege::Current)) [[unlikely]]
+        return nullptr;
+    return remembered(c, set_of(c, Privilege::Current), lin, size, access);
+}
+
+// Descriptor tables and kernel stacks are nearly always there already.
+[[nodiscard]] u8* remembered_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege) {
+    if (privilege == Privilege::Current) return remembered_current(c, lin, size, access);
+    return remembered(c, set_of(c, privilege), lin, size, access);
+}
+
+void store_resolved(Vcpu& c, u64 lin, const void* in, unsigned size, Privilege privilege, u8 seg) {
+    const Target t = resolve(c, lin, size, Access::Write, privilege, seg);
+    // What can be stored without a look at decoded code is, as the inline path does it.
+    const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
+    if (((lin + (size - 1)) & ~kPageMask) == e.tag_w)
+        copy_guest(reinterpret_cast<void*>(lin + static_cast<u64>(e.addend)), in, size);
+    else
+        write_target(c, t, in, size);
+}
+
+}  // namespace
+
 u64 load_slow(Vcpu& c, u64 lin, unsigned size, u8 seg) {
     return load_as(c, lin, size, Privilege::Current, seg);
 }
@@ -230,14 +257,9 @@ void store_slow(Vcpu& c, u64 lin, unsigned size, u64 value, u8 seg) {
 
 u64 load_as(Vcpu& c, u64 lin, unsigned size, Privilege privilege, u8 seg) {
     u64 value = 0;
-    if (privilege != Privilege::Current) {
-        // Descriptor tables and kernel stacks: nearly always there already. (The running code's own misses
-        // come here only after access.h has looked.)
-        const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
-        if (((lin + (size - 1)) & ~kPageMask) == e.tag_r) {
-            copy_guest(&value, reinterpret_cast<const void*>(lin + static_cast<u64>(e.addend)), size);
-            return value;
-        }
+    if (const u8* host = remembered_as(c, lin, size, Access::Read, privilege)) {
+        copy_guest(&value, host, size);
+        return value;
     }
     const Target t = resolve(c, lin, size, Access::Read, privilege, seg);
     read_target(c, t, &value, size);
@@ -245,24 +267,25 @@ u64 load_as(Vcpu& c, u64 lin, unsigned size, Privilege privilege, u8 seg) {
 }
 
 void store_as(Vcpu& c, u64 lin, unsigned size, u64 value, Privilege privilege, u8 seg) {
-    if (privilege != Privilege::Current) {
-        const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
-        if (((lin + (size - 1)) & ~kPageMask) == e.tag_w) {
-            copy_guest(reinterpret_cast<void*>(lin + static_cast<u64>(e.addend)), &value, size);
-            return;
-        }
-    }
-    const Target t = resolve(c, lin, size, Access::Write, privilege, seg);
-    write_target(c, t, &value, size);
+    if (u8* host = remembered_as(c, lin, size, Access::Write, privilege))
+        copy_guest(host, &value, size);
+    else
+        store_resolved(c, lin, &value, size, privilege, seg);
 }
 
 void load_bytes_slow(Vcpu& c, u64 lin, void* out, unsigned size, u8 seg) {
+    if (const u8* host = remembered_current(c, lin, size, Access::Read)) {
+        copy_guest(out, host, size);
+        return;
+    }
     const Target t = resolve(c, lin, size, Access::Read, Privilege::Current, seg);
     read_target(c, t, out, size);
 }
 void store_bytes_slow(Vcpu& c, u64 lin, const void* in, unsigned size, u8 seg) {
-    const Target t = resolve(c, lin, size, Access::Write, Privilege::Current, seg);
-    write_target(c, t, in, size);
+    if (u8* host = remembered_current(c, lin, size, Access::Write))
+        copy_guest(host, in, size);
+    else
+        store_resolved(c, lin, in, size, Privilege::Current, seg);
 }
 
 u64 load_system(Vcpu& c, u64 lin, unsigned size) {
@@ -301,6 +324,7 @@ u8* host_span(Vcpu& c, u64 lin, Access access, u8 seg, u64* available) {
     const u64 tag = lin & ~kPageMask;
     TlbEntry& e = tlb_entry(c, lin);
     if (tag != (write ? e.tag_w : e.tag_r)) {
+        if (u8* host = remembered_current(c, lin, 1, access)) return host;
         resolve(c, lin, 1, access, Privilege::Current, seg);
         if (tag != (write ? e.tag_w : e.tag_r)) return nullptr;
     }
@@ -310,6 +334,7 @@ u8* host_span(Vcpu& c, u64 lin, Access access, u8 seg, u64* available) {
 // --- read-modify-write
 
 void* rmw_begin_slow(Vcpu& c, u64 lin, unsigned size, u8 seg, bool locked) {
+    if (u8* host = remembered_current(c, lin, size, Access::Write)) return host;
     const Target t = resolve(c, lin, size, Access::Write, Privilege::Current, seg);
     Vcpu::Rmw& rmw = c.rmw;
     rmw.physical = t.physical;

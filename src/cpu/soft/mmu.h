@@ -50,6 +50,12 @@ HostPage host_page(const Vcpu& c, u64 physical_page);
 [[nodiscard]] inline bool is_ram(const HostPage& page) {
     return page.region != nullptr && page.region->kind == RegionKind::Ram;
 }
+// tlb.cpp: the second table. Found: the page of `lin` with the rights the tables gave it.
+[[nodiscard]] bool find_second(const Vcpu& c, u64 lin, SecondTlb::Found& found);
+void fill_second(Vcpu& c, u64 lin, u64 page, unsigned shift, const PageRights& rights);
+// tlb.cpp: the host bytes of [lin, +size), by the first table or brought there from the second. Null if that
+// is not all it takes: then it must be resolved.
+[[nodiscard]] u8* remembered(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access);
 // tlb.cpp: remembers a translation for accesses with the rights of `set`.
 void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page);
 

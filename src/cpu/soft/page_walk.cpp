@@ -86,37 +86,33 @@ u32 error_code(const Vcpu& c, const Request& request, u32 cause) {
     return error;
 }
 
-// The sum of the rights of all levels [SDM 3A 4.6.1].
-struct PageRights {
-    bool writable = true, user = true, nx = false;
-
-    void add(u64 entry) {
-        writable = writable && (entry & kPteWritable) != 0;
-        user = user && (entry & kPteUser) != 0;
-        nx = nx || (entry & kPteNx) != 0;
+// Entries of all levels are added up.
+void add_entry(PageRights& rights, u64 entry) {
+    rights.writable = rights.writable && (entry & kPteWritable) != 0;
+    rights.user = rights.user && (entry & kPteUser) != 0;
+    rights.nx = rights.nx || (entry & kPteNx) != 0;
+}
+[[nodiscard]] bool may_write(const Vcpu& c, const PageRights& rights, const Request& r) {
+    if (r.user) return rights.writable && rights.user;
+    if (rights.user && r.user_pages_forbidden) return false;
+    return rights.writable || (c.cr0 & cr0::kWp) == 0;
+}
+[[nodiscard]] bool may(const Vcpu& c, const PageRights& rights, const Request& r) {
+    switch (r.access) {
+        case Access::Write: return may_write(c, rights, r);
+        case Access::Read: return r.user ? rights.user : !(rights.user && r.user_pages_forbidden);
+        case Access::Execute:
+            if (rights.nx) return false;
+            return r.user ? rights.user : !(rights.user && (c.cr4 & cr4::kSmep) != 0);
     }
-    [[nodiscard]] bool may_write(const Vcpu& c, const Request& r) const {
-        if (r.user) return writable && user;
-        if (user && r.user_pages_forbidden) return false;
-        return writable || (c.cr0 & cr0::kWp) == 0;
-    }
-    [[nodiscard]] bool may(const Vcpu& c, const Request& r) const {
-        switch (r.access) {
-            case Access::Write: return may_write(c, r);
-            case Access::Read: return r.user ? user : !(user && r.user_pages_forbidden);
-            case Access::Execute:
-                if (nx) return false;
-                return r.user ? user : !(user && (c.cr4 & cr4::kSmep) != 0);
-        }
-        return false;
-    }
-};
+    return false;
+}
 
 // The end of every walk: rights, then accessed bits on the way and the dirty bit of the leaf.
 template <typename Entry>
-Outcome finish(Vcpu& c, const Request& request, const PageRights& rights, const EntrySlot* path,
+Outcome finish(Vcpu& c, const Request& request, PageRights rights, u64 lin, const EntrySlot* path,
                unsigned levels, Translation translation) {
-    if (!rights.may(c, request))
+    if (!may(c, rights, request))
         return {.kind = Outcome::Fault, .error = error_code(c, request, pf::kPresent)};
     for (unsigned i = 0; i + 1 < levels; ++i)
         if (!set_bits<Entry>(c, path[i], kPteAccessed)) return {.kind = Outcome::Again};
@@ -124,8 +120,11 @@ Outcome finish(Vcpu& c, const Request& request, const PageRights& rights, const 
     const bool write = request.access == Access::Write;
     if (!set_bits<Entry>(c, leaf, write ? kPteAccessed | kPteDirty : kPteAccessed))
         return {.kind = Outcome::Again};
-    translation.global = (leaf.value & kPteGlobal) != 0 && (c.cr4 & cr4::kPge) != 0;
-    translation.write_ok = (write || (leaf.value & kPteDirty) != 0) && rights.may_write(c, request);
+    rights.global = (leaf.value & kPteGlobal) != 0 && (c.cr4 & cr4::kPge) != 0;
+    rights.dirty = write || (leaf.value & kPteDirty) != 0;
+    fill_second(c, lin, translation.page, translation.shift, rights);
+    translation.global = rights.global;
+    translation.write_ok = rights.dirty && may_write(c, rights, request);
     return {.kind = Outcome::Done, .translation = translation};
 }
 
@@ -160,11 +159,11 @@ Outcome walk64(Vcpu& c, u64 lin, const Request& request) {
         const bool leaf = level == 1 || ((entry & kPteLarge) != 0 && level <= 3);
         if ((entry & reserved_bits(c, level, leaf)) != 0)
             return {.kind = Outcome::Fault, .error = error_code(c, request, pf::kPresent | pf::kReserved)};
-        rights.add(entry);
+        add_entry(rights, entry);
         if (leaf) {
             const u64 inside = bits(shift - 1, 0);
             const u64 page = ((entry & kPteAddress & ~inside) | (lin & inside)) & ~kPageMask;
-            return finish<u64>(c, request, rights, path, n + 1,
+            return finish<u64>(c, request, rights, lin, path, n + 1,
                                {.page = page, .shift = static_cast<u8>(shift)});
         }
         table = entry & kPteAddress;
@@ -178,18 +177,18 @@ Outcome walk32(Vcpu& c, u64 lin, const Request& request) {
     path[0] = read_entry<u32>(c, (c.cr3 & 0xffff'f000) + ((lin >> 22) & 1023) * 4);
     const u64 pde = path[0].value;
     if ((pde & kPtePresent) == 0) return {.kind = Outcome::Fault, .error = error_code(c, request, 0)};
-    rights.add(pde);
+    add_entry(rights, pde);
     if ((pde & kPteLarge) != 0 && (c.cr4 & cr4::kPse) != 0) {
         if ((pde & bits(21, 21)) != 0)
             return {.kind = Outcome::Fault, .error = error_code(c, request, pf::kPresent | pf::kReserved)};
         const u64 page = (pde & bits(31, 22)) | ((pde & bits(20, 13)) << 19) | (lin & bits(21, 12));
-        return finish<u32>(c, request, rights, path, 1, {.page = page, .shift = 22});
+        return finish<u32>(c, request, rights, lin, path, 1, {.page = page, .shift = 22});
     }
     path[1] = read_entry<u32>(c, (pde & 0xffff'f000) + ((lin >> 12) & 1023) * 4);
     const u64 pte = path[1].value;
     if ((pte & kPtePresent) == 0) return {.kind = Outcome::Fault, .error = error_code(c, request, 0)};
-    rights.add(pte);
-    return finish<u32>(c, request, rights, path, 2, {.page = pte & 0xffff'f000});
+    add_entry(rights, pte);
+    return finish<u32>(c, request, rights, lin, path, 2, {.page = pte & 0xffff'f000});
 }
 
 [[nodiscard]] Request request_of(const Vcpu& c, Access access, Privilege privilege) {
@@ -206,6 +205,13 @@ Outcome walk32(Vcpu& c, u64 lin, const Request& request) {
 Translation translate(Vcpu& c, u64 lin, Access access, Privilege privilege) {
     if ((c.cr0 & cr0::kPg) == 0) return {.page = lin & ~kPageMask, .write_ok = true};
     const Request request = request_of(c, access, privilege);
+    // What is found but does not allow the access is looked up anew: the guest may have given more rights.
+    if (SecondTlb::Found found; find_second(c, lin, found) && may(c, found.rights, request) &&
+                                (access != Access::Write || found.rights.dirty))
+        return {.page = found.page,
+                .shift = found.shift,
+                .write_ok = found.rights.dirty && may_write(c, found.rights, request),
+                .global = found.rights.global};
     for (;;) {
         const Outcome outcome = (c.cr4 & cr4::kPae) != 0 ? walk64(c, lin, request) : walk32(c, lin, request);
         if (outcome.kind == Outcome::Done) [[likely]]

@@ -2,6 +2,7 @@
 #include "cpu/soft/tlb.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 
 #include "cpu/soft/mmu.h"
@@ -104,6 +105,47 @@ void renew_user_code(Vcpu& c, AddressSpace& space) {
     if (&space == &c.spaces.space[c.spaces.current]) c.exec_gen_user = space.exec_gen;
 }
 
+// --- the second table
+
+constexpr std::array<u8, 3> kSecondShifts{12, 21, 30};
+
+// Where the bits of the half that `lin` is in begin in SecondTlbShare::sizes.
+[[nodiscard]] unsigned half_of(const Vcpu& c, u64 lin) {
+    return ((lin >> (c.long_mode() ? 47 : 31)) & 1) != 0 ? kSecondShifts.size() : 0;
+}
+
+[[nodiscard]] inline bool look_second(const Vcpu& c, u64 lin, SecondTlb::Found& found) {
+    const unsigned half = half_of(c, lin);
+    for (const SecondTlbShare* share : {&c.spaces.space[c.spaces.current].second, &c.spaces.second_globals}) {
+        const u32 sizes = share->sizes >> half;
+        for (unsigned i = 0; i < kSecondShifts.size(); ++i)
+            if ((sizes >> i & 1) != 0 && c.second_tlb.find(lin, kSecondShifts[i], share->id, found))
+                return true;
+    }
+    return false;
+}
+
+void renew_second(Vcpu& c, SecondTlbShare& share) {
+    if (share.sizes == 0) return;
+    AddressSpaces& spaces = c.spaces;
+    if (spaces.last_second_id == SecondTlb::kLastId) {
+        c.second_tlb.clear();
+        spaces.renew_second_ids();
+    } else {
+        share = {.id = ++spaces.last_second_id};
+    }
+}
+
+void drop_second_page(Vcpu& c, const SecondTlbShare& share, u64 lin) {
+    const u32 sizes = share.sizes >> half_of(c, lin);
+    for (unsigned i = 0; i < kSecondShifts.size(); ++i) {
+        if ((sizes >> i & 1) == 0) continue;
+        c.second_tlb.erase(lin, kSecondShifts[i], share.id);
+        // It may be the half of a page of 4 MiB.
+        if (kSecondShifts[i] == 21) c.second_tlb.erase(lin ^ (u64{1} << 21), 21, share.id);
+    }
+}
+
 // What the supervisor's sets hold of the current address space.
 void drop_supervisor_locals(Vcpu& c) {
     drop_locals(c, kTlbSupervisor);
@@ -121,6 +163,7 @@ void flush_space(Vcpu& c, unsigned number) {
     drop_fetches(c, 1 + number, [](const FetchEntry&) { return true; });
     space.has_globals = false;
     space.large.clear();
+    renew_second(c, space.second);
     if (!space.code.empty()) {
         space.code.clear();
         renew_user_code(c, space);
@@ -166,12 +209,9 @@ void drop_user_code(Vcpu& c, unsigned number, u64 lin, Scope scope) {
     renew_user_code(c, space);
 }
 
-}  // namespace
-
-void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page) {
-    if (page.host == nullptr) return;
+// Enters a page of RAM or ROM.
+inline void fill_first(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page) {
     const u64 tag = lin & ~kPageMask;
-    if (breakpoints_enabled(c) && data_breakpoint_in_page(c, tag)) return;
     const u64 slot = (lin >> 12) & (kTlbEntries - 1);
     TlbEntry& e = c.tlb_sets[set][slot];
     TlbLog& log = c.tlb_logs[set];
@@ -185,18 +225,73 @@ void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage
         if ((aux & kTlbInLocalLog) == 0) log.local[log.locals++] = static_cast<u16>(slot);
         aux |= kTlbInLocalLog;
     }
-    AddressSpace& space = c.spaces.space[c.spaces.current];
-    if (user && t.global) space.has_globals = true;
-    if (t.shift > 12) (t.global ? c.spaces.large_globals : space.large).add(lin, t.shift);
+    if (user && t.global) c.spaces.space[c.spaces.current].has_globals = true;
+    if (t.shift > 12) {
+        AddressSpaces& spaces = c.spaces;
+        (t.global ? spaces.large_globals : spaces.space[spaces.current].large).add(lin, t.shift);
+    }
     forbid_writes(log, e);
     e.tag_r = tag;
     e.addend = static_cast<s64>(reinterpret_cast<u64>(page.host) - tag);
     e.aux = aux;
-    const bool no_code = is_ram(page) && page.region->code_word(t.page).load(std::memory_order_relaxed) == 0;
-    if (t.write_ok && no_code) {
+    // Stores to pages with decoded code take the slow path.
+    if (t.write_ok && is_ram(page) && page.region->code_word(t.page).load(std::memory_order_relaxed) == 0) {
         e.tag_w = tag;
         ++log.writers_of(t.page);
     }
+}
+
+}  // namespace
+
+bool find_second(const Vcpu& c, u64 lin, SecondTlb::Found& found) {
+    return look_second(c, lin, found);
+}
+
+void fill_second(Vcpu& c, u64 lin, u64 page, unsigned shift, const PageRights& rights) {
+    SecondTlbShare& share = rights.global ? c.spaces.second_globals : c.spaces.space[c.spaces.current].second;
+    const auto* kept = std::ranges::find(kSecondShifts, SecondTlb::kept_shift(shift));
+    share.sizes |= 1u << (half_of(c, lin) + static_cast<unsigned>(kept - kSecondShifts.begin()));
+    c.second_tlb.insert(lin, page, shift, rights, host_page(c, page).host != nullptr, share.id);
+}
+
+void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page) {
+    if (page.host == nullptr) return;
+    if (breakpoints_enabled(c) && data_breakpoint_in_page(c, lin & ~kPageMask)) return;
+    fill_first(c, set, lin, t, page);
+}
+
+u8* remembered(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access) {
+    const u64 tag = lin & ~kPageMask;
+    TlbEntry& e = c.tlb_sets[set][(lin >> 12) & (kTlbEntries - 1)];
+    const u64& wanted = access == Access::Write ? e.tag_w : e.tag_r;
+    const auto host = [&] { return reinterpret_cast<u8*>(lin + static_cast<u64>(e.addend)); };
+    if (((lin + (size - 1)) & ~kPageMask) == wanted) return host();
+    if ((lin & kPageMask) + size > kPageSize || breakpoints_enabled(c)) return nullptr;
+    if (c.long_mode() ? !is_canonical(lin) : lin >> 32 != 0) return nullptr;
+    SecondTlb::Found found;
+    if (!look_second(c, lin, found)) return nullptr;
+    // Whom a set belongs to says all about the accesses it serves.
+    const bool user = set >= kTlbUser;
+    const bool forbidden = user
+                               ? !found.rights.user
+                               : found.rights.user && set == kTlbSupervisor && (c.cr4 & x86::cr4::kSmap) != 0;
+    if (forbidden) return nullptr;
+    const bool write_ok =
+        found.rights.dirty && (found.rights.writable || (!user && (c.cr0 & x86::cr0::kWp) == 0));
+    if (access == Access::Write && !write_ok) return nullptr;
+    HostPage page;
+    if (found.in_memory) {
+        page.region = c.system->world().memory.find(found.page);
+        page.host = page.region->at(found.page);
+    } else {
+        page = host_page(c, found.page);
+        if (page.host == nullptr) return nullptr;
+    }
+    fill_first(
+        c, set, lin,
+        {.page = found.page, .shift = found.shift, .write_ok = write_ok, .global = found.rights.global},
+        page);
+    return wanted == tag ? host() : nullptr;
 }
 
 const FetchEntry& fetch_page(Vcpu& c, u64 lin) {
@@ -252,6 +347,7 @@ void flush_tlb(Vcpu& c, bool globals_too) {
     drop_globals(c, kTlbSupervisorAc);
     drop_fetches(c, 0, [](const FetchEntry&) { return true; });
     spaces.large_globals.clear();
+    renew_second(c, spaces.second_globals);
     spaces.kernel_code.clear();
     renew_kernel_code(c);
     renew_user_code(c, spaces.space[spaces.current]);
@@ -265,6 +361,8 @@ void flush_tlb_page(Vcpu& c, u64 lin) {
     drop_page(c, kTlbSupervisor, lin, Scope::Both, large);
     drop_page(c, kTlbSupervisorAc, lin, Scope::Both, large);
     drop_page(c, kTlbUser + current, lin, Scope::Both, large);
+    drop_second_page(c, spaces.second_globals, lin);
+    drop_second_page(c, spaces.space[current].second, lin);
     drop_kernel_code(c, lin, Scope::Both);
     drop_user_code(c, current, lin, Scope::Both);
     // Global pages that other spaces' user code has used.
@@ -280,6 +378,7 @@ void flush_pcid_page(Vcpu& c, u16 pcid, u64 lin) {
     if (number == kAddressSpaces) return;
     const bool large = c.spaces.space[number].large.may_hold(lin);
     drop_page(c, kTlbUser + number, lin, Scope::Locals, large);
+    drop_second_page(c, c.spaces.space[number].second, lin);
     drop_user_code(c, number, lin, Scope::Locals);
     if (number != c.spaces.current) return;
     drop_page(c, kTlbSupervisor, lin, Scope::Locals, large);

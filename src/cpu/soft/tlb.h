@@ -96,6 +96,13 @@ private:
     u32 sizes_ = 0;
 };
 
+// What one owner has in the second table: a bit for each size of pages, in the lower and in the upper half of
+// the linear addresses.
+struct SecondTlbShare {
+    u32 id = 0;
+    u32 sizes = 0;
+};
+
 // What is remembered of one PCID's translations.
 struct AddressSpace {
     static constexpr u32 kUnbound = ~u32{0};
@@ -106,6 +113,7 @@ struct AddressSpace {
     bool has_globals = false;  // its user set may hold global pages
     PageFilter large;          // pages that are not global and larger than 4 KiB
     PageFilter code;           // user pages that instructions were fetched from since exec_gen was given
+    SecondTlbShare second;     // its pages that are not global
 };
 
 struct AddressSpaces {
@@ -116,8 +124,18 @@ struct AddressSpaces {
     u64 clock = 0;
     PageFilter large_globals;  // global pages larger than 4 KiB
     PageFilter kernel_code;    // pages that supervisor code was fetched from
+    SecondTlbShare second_globals;
+    u32 last_second_id = 0;
 
-    AddressSpaces() { space[0].pcid = 0; }
+    AddressSpaces() {
+        space[0].pcid = 0;
+        renew_second_ids();
+    }
+    void renew_second_ids() {
+        last_second_id = 0;
+        for (AddressSpace& s : space) s.second = {.id = ++last_second_id};
+        second_globals = {.id = ++last_second_id};
+    }
 };
 
 }  // namespace tessera::soft

@@ -300,6 +300,86 @@ TEST_F(TlbTest, DecodedCodeTakesWritePermissionFromEverySet) {
     }
 }
 
+TEST_F(TlbTest, TheSecondTableKnowsWhatTheFirstHasForgotten) {
+    cr3(1, 0);
+    use(0, 0x40000);
+    put(kTables + 0x3000 + 0x40 * 8, 0x41000 | kAll);  // nobody flushes: the old page may be seen
+    cr3(2, kKeep);
+    cr3(1, kKeep);
+    EXPECT_FALSE(remembered(0, 0x40000));
+    SecondTlb::Found found;
+    ASSERT_TRUE(find_second(c_, 0x40123, found));
+    EXPECT_EQ(found.page, 0x40000u);
+    EXPECT_TRUE(found.rights.user);
+    EXPECT_FALSE(found.rights.dirty);
+    EXPECT_FALSE(found.rights.global);
+    cr3(2, kKeep);
+    EXPECT_FALSE(find_second(c_, 0x40123, found)) << "of another PCID";
+}
+
+TEST_F(TlbTest, WhenIdsRunOutTheSecondTableIsEmpty) {
+    cr3(1, 0);
+    use(0, 0x40000);
+    use(0, kGlobals + 0x40000);
+    c_.spaces.last_second_id = SecondTlb::kLastId;
+    cr3(2, kKeep);
+    SecondTlb::Found found;
+    EXPECT_TRUE(find_second(c_, kGlobals + 0x40000, found));
+    use(0, 0x41000);
+    flush_pcid(c_, 2);
+    EXPECT_FALSE(find_second(c_, 0x41000, found));
+    EXPECT_FALSE(find_second(c_, kGlobals + 0x40000, found));
+    cr3(1, kKeep);
+    EXPECT_FALSE(find_second(c_, 0x40000, found));
+    use(0, 0x42000);
+    EXPECT_TRUE(find_second(c_, 0x42000, found));
+}
+
+TEST(SecondTlbTest, PagesOfAllSizesAreFoundByAnyAddressInThem) {
+    auto tlb = std::make_unique<SecondTlb>();
+    const PageRights rights{.writable = false, .user = true, .nx = true, .dirty = true, .global = true};
+    constexpr u64 kHigh = 0xffff'8000'0000'0000;
+    tlb->insert(kHigh + 0x12345000, 0x777000, 12, rights, true, 5);
+    tlb->insert(0x40212000, 0x812000, 21, rights, true, 5);
+    tlb->insert(0x80345000, 0x40345000, 30, {}, true, 5);
+    tlb->insert(0xc0345000, 0x10345000, 22, {}, true, 5);
+    SecondTlb::Found found;
+    ASSERT_TRUE(tlb->find(kHigh + 0x12345fff, 12, 5, found));
+    EXPECT_EQ(found.page, 0x777000u);
+    EXPECT_EQ(found.shift, 12);
+    EXPECT_TRUE(found.in_memory);
+    EXPECT_FALSE(found.rights.writable);
+    EXPECT_TRUE(found.rights.user && found.rights.nx && found.rights.dirty && found.rights.global);
+    EXPECT_FALSE(tlb->find(0x12345000, 12, 5, found)) << "the lower half";
+    EXPECT_FALSE(tlb->find(kHigh + 0x12345000, 12, 6, found)) << "another owner";
+    ASSERT_TRUE(tlb->find(0x403fe123, 21, 5, found));
+    EXPECT_EQ(found.page, 0x9fe000u);
+    EXPECT_EQ(found.shift, 21);
+    EXPECT_FALSE(found.in_memory) << "nobody has looked at all of it";
+    ASSERT_TRUE(tlb->find(0xbffff000, 30, 5, found));
+    EXPECT_EQ(found.page, 0x7ffff000u);
+    EXPECT_FALSE(found.rights.nx);
+    ASSERT_TRUE(tlb->find(0xc03ff000, 21, 5, found));
+    EXPECT_EQ(found.page, 0x103ff000u);
+    EXPECT_EQ(found.shift, 22);
+    EXPECT_FALSE(tlb->find(0xc01ff000, 21, 5, found)) << "the half that was not used";
+    tlb->erase(0x403ff000, 21, 5);
+    EXPECT_FALSE(tlb->find(0x40212000, 21, 5, found));
+    EXPECT_TRUE(tlb->find(kHigh + 0x12345000, 12, 5, found));
+}
+
+TEST(SecondTlbTest, ANewWordOnAPageReplacesTheOldOne) {
+    auto tlb = std::make_unique<SecondTlb>();
+    tlb->insert(0x5000, 0x1000, 12, {.dirty = false}, true, 1);
+    tlb->insert(0x5000, 0x2000, 12, {.dirty = true}, true, 1);
+    SecondTlb::Found found;
+    ASSERT_TRUE(tlb->find(0x5000, 12, 1, found));
+    EXPECT_EQ(found.page, 0x2000u);
+    EXPECT_TRUE(found.rights.dirty);
+    tlb->erase(0x5000, 12, 1);
+    EXPECT_FALSE(tlb->find(0x5000, 12, 1, found));
+}
+
 TEST(PageFilterTest, NeverForgetsAPageAndKnowsLargeOnesByAnyAddress) {
     PageFilter filter;
     EXPECT_TRUE(filter.empty());

@@ -10,6 +10,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/soft/op.h"
+#include "cpu/soft/second_tlb.h"
 #include "cpu/soft/tlb.h"
 #include "cpu/x86/insn.h"
 #include "cpu/x86/state.h"
@@ -130,6 +131,7 @@ struct Vcpu {
     std::array<TlbLog, kTlbNone> tlb_logs{};                                     // kTlbNone is never filled
     std::array<std::array<u64, kFetchEntries / 64>, kFetchSets> fetch_filled{};  // a bit for each entry
     AddressSpaces spaces;
+    SecondTlb second_tlb;
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
