@@ -24,10 +24,13 @@ enum class Access : u8 { Read, Write, Execute };
 
 // --- addresses
 
+// The offset before it is cut to the address size.
+[[nodiscard, gnu::always_inline]] inline u64 uncut_address(const Vcpu& c, const Op& op) {
+    return c.reg[op.base] + (c.reg[op.index] << op.scale) + static_cast<u64>(static_cast<s64>(op.disp));
+}
 // The offset, cut to the address size.
 [[nodiscard]] inline u64 effective_address(const Vcpu& c, const Op& op) {
-    const u64 ea =
-        c.reg[op.base] + (c.reg[op.index] << op.scale) + static_cast<u64>(static_cast<s64>(op.disp));
+    const u64 ea = uncut_address(c, op);
     if ((op.flags & kAddress64) != 0) [[likely]]
         return ea;
     return (op.flags & kAddress32) != 0 ? static_cast<u32>(ea) : static_cast<u16>(ea);
@@ -38,7 +41,8 @@ enum class Access : u8 { Read, Write, Execute };
 u64 segment_check(Vcpu& c, u8 seg, u64 offset, unsigned size, Access access);
 
 // Linear address of [seg:offset, +size).
-[[nodiscard]] inline u64 linear_of(Vcpu& c, u8 seg, u64 offset, unsigned size, Access access) {
+[[nodiscard, gnu::always_inline]] inline u64 linear_of(Vcpu& c, u8 seg, u64 offset, unsigned size,
+                                                       Access access) {
     if (c.code64()) [[likely]]
         return offset + c.seg_base[seg];
     const u64 end = access == Access::Write ? c.write_end[seg] : c.read_end[seg];
@@ -46,11 +50,29 @@ u64 segment_check(Vcpu& c, u8 seg, u64 offset, unsigned size, Access access);
         return static_cast<u32>(c.seg_base[seg] + offset);
     return segment_check(c, seg, offset, size, access);
 }
+// The same for an op's memory operand where neither of the usual cases applies. In segment.cpp.
+u64 linear_slow(Vcpu& c, const Op& op, unsigned size, Access access);
+
+// Whether the op's memory operand has a 32-bit address in other than 64-bit code.
+[[nodiscard]] inline bool has_segmented32_address(const Op& op) {
+    return (op.flags & (kAddress32 | kLongMode)) == kAddress32;
+}
+// Its linear address, if the offset is below what the segment's limit surely allows.
+[[nodiscard, gnu::always_inline]] inline bool segmented32_hit(const Vcpu& c, const Op& op, unsigned size,
+                                                              Access access, u64* lin) {
+    const u64 offset = static_cast<u32>(uncut_address(c, op));
+    const u64 end = access == Access::Write ? c.write_end[op.seg] : c.read_end[op.seg];
+    *lin = static_cast<u32>(c.seg_base[op.seg] + offset);
+    return offset + size <= end;
+}
+
+// Linear address of the op's memory operand.
 [[nodiscard]] inline u64 linear(Vcpu& c, const Op& op, unsigned size, Access access) {
     if ((op.flags & kAddress64) != 0) [[likely]]
-        return c.reg[op.base] + (c.reg[op.index] << op.scale) + static_cast<u64>(static_cast<s64>(op.disp)) +
-               c.seg_base[op.seg];
-    return linear_of(c, op.seg, effective_address(c, op), size, access);
+        return uncut_address(c, op) + c.seg_base[op.seg];
+    u64 lin = 0;
+    if (has_segmented32_address(op) && segmented32_hit(c, op, size, access, &lin)) return lin;
+    return linear_slow(c, op, size, access);
 }
 
 // --- slow paths (mmu.cpp)

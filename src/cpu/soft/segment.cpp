@@ -55,6 +55,10 @@ u64 segment_check(Vcpu& c, u8 seg, u64 offset, unsigned size, Access access) {
     return static_cast<u32>(s.base + offset);
 }
 
+u64 linear_slow(Vcpu& c, const Op& op, unsigned size, Access access) {
+    return linear_of(c, op.seg, effective_address(c, op), size, access);
+}
+
 void update_segments(Vcpu& c) {
     const bool real = real_or_virtual(c);
     c.cpl = static_cast<u8>(!c.protected_mode() ? 0

@@ -139,10 +139,10 @@ TESSERA_HANDLER void binary(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
-template <typename I, typename T>
+template <typename I, Flat F, typename T>
 TESSERA_HANDLER void binary_from_flat(Vcpu& c, const Op* op) {
     u64 host = 0;
-    if (!flat_hit<T, Access::Read>(c, op, &host)) [[unlikely]]
+    if (!flat_hit<F, T, Access::Read>(c, op, &host)) [[unlikely]]
         TESSERA_MUSTTAIL return binary<I, T, Place::R1, Place::Mem>(c, op);
     u16 status = c.status;
     const T result = I::template apply<T>(get_gpr<T>(c, op->r1), host_load<T>(host), status);
@@ -151,11 +151,11 @@ TESSERA_HANDLER void binary_from_flat(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
-template <typename I, typename T, Place Src>
+template <typename I, Flat F, typename T, Place Src>
 TESSERA_HANDLER void binary_to_flat(Vcpu& c, const Op* op) {
     constexpr bool kKept = I::kResult == Result::Kept;
     u64 host = 0;
-    if (!flat_hit<T, kKept ? Access::Write : Access::Read>(c, op, &host)) [[unlikely]]
+    if (!flat_hit<F, T, kKept ? Access::Write : Access::Read>(c, op, &host)) [[unlikely]]
         TESSERA_MUSTTAIL return binary<I, T, Place::Mem, Src>(c, op);
     u16 status = c.status;
     const T result = I::template apply<T>(host_load<T>(host), read_operand<Src, T>(c, op), status);
@@ -177,10 +177,10 @@ TESSERA_HANDLER void unary(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
-template <typename I, typename T>
+template <typename I, Flat F, typename T>
 TESSERA_HANDLER void unary_flat(Vcpu& c, const Op* op) {
     u64 host = 0;
-    if (!flat_hit<T, Access::Write>(c, op, &host)) [[unlikely]]
+    if (!flat_hit<F, T, Access::Write>(c, op, &host)) [[unlikely]]
         TESSERA_MUSTTAIL return unary<I, T, Place::Mem>(c, op);
     u16 status = c.status;
     host_store<T>(host, I::template apply<T>(host_load<T>(host), status));
@@ -227,19 +227,19 @@ bool lower_binary(const x86::Insn& in, Op& op) {
         op.r1 = gpr_offset(dst);
         if (is_gpr(src)) return use(op, TESSERA_SIZED(size, binary<I, T, Place::R1, Place::R2>));
         if (is_immediate(src)) return use(op, TESSERA_SIZED(size, binary<I, T, Place::R1, Place::Imm>));
-        if (is_flat(op)) return use(op, TESSERA_SIZED(size, binary_from_flat<I, T>));
-        return use(op, TESSERA_SIZED(size, binary<I, T, Place::R1, Place::Mem>));
+        return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(size, binary_from_flat<I, F, T>),
+                                       TESSERA_SIZED(size, binary<I, T, Place::R1, Place::Mem>)));
     }
     if constexpr (I::kResult == Result::Kept) {
         if ((op.flags & kLocked) != 0)
             return use(op, is_gpr(src) ? TESSERA_SIZED(size, binary_locked<I, T, Place::R2>)
                                        : TESSERA_SIZED(size, binary_locked<I, T, Place::Imm>));
     }
-    if (is_flat(op))
-        return use(op, is_gpr(src) ? TESSERA_SIZED(size, binary_to_flat<I, T, Place::R2>)
-                                   : TESSERA_SIZED(size, binary_to_flat<I, T, Place::Imm>));
-    return use(op, is_gpr(src) ? TESSERA_SIZED(size, binary<I, T, Place::Mem, Place::R2>)
-                               : TESSERA_SIZED(size, binary<I, T, Place::Mem, Place::Imm>));
+    if (is_gpr(src))
+        return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(size, binary_to_flat<I, F, T, Place::R2>),
+                                       TESSERA_SIZED(size, binary<I, T, Place::Mem, Place::R2>)));
+    return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(size, binary_to_flat<I, F, T, Place::Imm>),
+                                   TESSERA_SIZED(size, binary<I, T, Place::Mem, Place::Imm>)));
 }
 
 bool is_same_register(const x86::Insn& in) {
@@ -262,8 +262,8 @@ bool lower_unary(const x86::Insn& in, Op& op) {
         return use(op, TESSERA_SIZED(dst.size, unary<I, T, Place::R1>));
     }
     if ((op.flags & kLocked) != 0) return use(op, TESSERA_SIZED(dst.size, unary_locked<I, T>));
-    if (is_flat(op)) return use(op, TESSERA_SIZED(dst.size, unary_flat<I, T>));
-    return use(op, TESSERA_SIZED(dst.size, unary<I, T, Place::Mem>));
+    return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(dst.size, unary_flat<I, F, T>),
+                                   TESSERA_SIZED(dst.size, unary<I, T, Place::Mem>)));
 }
 
 template <u16 Flag>

@@ -2,8 +2,9 @@
 // families.
 //
 // A handler is instantiated from an instruction (a struct with apply<T>()), an operand size T and the Places
-// of its operands. Hot ones have a second form for "flat" memory operands (64-bit code, no FS or GS: nothing
-// to check before the TLB), which on a TLB miss hands over to the first form and so contains no calls.
+// of its operands. Hot ones have further forms for "flat" memory operands: of 64-bit code without FS or GS,
+// where nothing is to be checked before the TLB, and of 32-bit code, where one comparison with the segment's
+// limit is. On a miss these hand over to the first form and so contain no calls.
 #pragma once
 
 #include "cpu/soft/access.h"
@@ -21,12 +22,19 @@ enum class Place : u8 { R1, R2, Imm, Mem };
 
 // --- flat memory operands
 
+enum class Flat : u8 { Bits64, Bits32 };
+
 // The host address of the op's flat operand, if the TLB has it. Always inline: a chain handler whose local
 // variable has an address does not compile with AddressSanitizer.
-template <typename T, Access A>
+template <Flat F, typename T, Access A>
 [[nodiscard, gnu::always_inline]] inline bool flat_hit(Vcpu& c, const Op* op, u64* host) {
-    const u64 lin =
-        c.reg[op->base] + (c.reg[op->index] << op->scale) + static_cast<u64>(static_cast<s64>(op->disp));
+    u64 lin = 0;
+    if constexpr (F == Flat::Bits64) {
+        lin = uncut_address(c, *op);
+    } else {
+        if (!segmented32_hit(c, *op, sizeof(T), A, &lin)) [[unlikely]]
+            return false;
+    }
     const TlbEntry& e = tlb_entry(c, lin);
     *host = lin + static_cast<u64>(e.addend);
     const u64 last_page = (lin + (sizeof(T) - 1)) & ~kPageMask;
@@ -95,9 +103,19 @@ TESSERA_GUEST_RACES inline void modify_operand(Vcpu& c, const Op* op, F f) {
 
 // --- lowering
 
-[[nodiscard]] inline bool is_flat(const Op& op) {
+[[nodiscard]] inline bool is_flat64(const Op& op) {
     return (op.flags & kAddress64) != 0 && op.seg != x86::Fs && op.seg != x86::Gs;
 }
+// flat.operator()<F>() where the op's memory operand is flat in the way of F, else other().
+template <typename Fast, typename Other>
+[[nodiscard]] Handler flat_or(const Op& op, Fast flat, Other other) {
+    if (is_flat64(op)) return flat.template operator()<Flat::Bits64>();
+    if (has_segmented32_address(op)) return flat.template operator()<Flat::Bits32>();
+    return other();
+}
+// The handler FLAT, which names F, or else OTHER.
+#define TESSERA_FLAT_OR(OP, FLAT, OTHER) \
+    flat_or(OP, [&]<Flat F>() -> Handler { return FLAT; }, [&]() -> Handler { return OTHER; })
 
 // f.operator()<T>() for the unsigned type of `size` bytes, from Least up; null for other sizes.
 template <unsigned Least = 1, typename F>

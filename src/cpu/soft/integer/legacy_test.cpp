@@ -264,6 +264,56 @@ TEST_F(SoftLegacyTest, BmiWorksInThirtyTwoBitProtectedMode) {
     EXPECT_EQ(machine.run(s, {0xc4, 0xe2, 0x60, 0xf2, 0xc1}).gpr[Rax], 0xf0f0U);  // andn eax, ebx, ecx
 }
 
+// A data segment of one page at kData. The instruction before each makes the page known to the translation
+// caches. There is no IDT: a fault is a shutdown.
+TEST_F(SoftLegacyTest, ThirtyTwoBitOperandsKeepToTheirSegment) {
+    State s = machine.protected_mode_state();
+    s.seg[Ds].base = TestMachine::kData;
+    s.seg[Ds].limit = 0xfff;
+    s.seg[Ds].rights &= ~u32{x86::rights::kGranularity};
+    const std::vector<std::vector<u8>> instructions{
+        {0x8b, 0x44, 0xb3, 0xfc},              // mov -4(%ebx,%esi,4), %eax
+        {0x89, 0x44, 0xb3, 0xfc},              // mov %eax, -4(%ebx,%esi,4)
+        {0xc7, 0x44, 0xb3, 0xfc, 1, 2, 3, 4},  // movl $0x04030201, -4(%ebx,%esi,4)
+        {0x03, 0x44, 0xb3, 0xfc},              // add
+        {0x01, 0x44, 0xb3, 0xfc},              // add to memory
+        {0x3b, 0x44, 0xb3, 0xfc},              // cmp
+        {0xff, 0x44, 0xb3, 0xfc},              // incl
+        {0x0f, 0x44, 0x44, 0xb3, 0xfc},        // cmove
+        {0xf7, 0x64, 0xb3, 0xfc},              // mull
+        {0xd1, 0x64, 0xb3, 0xfc},              // shll
+    };
+    const auto run = [&](const std::vector<u8>& code) {
+        std::vector<u8> both{0xff, 0x05, 0x00, 0x08, 0x00, 0x00};  // incl 0x800
+        both.insert(both.end(), code.begin(), code.end());
+        return machine.run(s, both, 2);
+    };
+    s.gpr[Rsi] = 0x40;
+    for (const std::vector<u8>& code : instructions) {
+        s.gpr[Rbx] = 0xf00;  // the last four bytes: 0xffc
+        (void)run(code);
+        EXPECT_NE(machine.last_exit, ExitReason::Shutdown) << unsigned{code[0]};
+        s.gpr[Rbx] = 0xf01;  // one more
+        (void)run(code);
+        EXPECT_EQ(machine.last_exit, ExitReason::Shutdown) << unsigned{code[0]};
+    }
+    // Offsets wrap at 4 GiB, as do linear addresses.
+    machine.write<u32>(TestMachine::kData + 0xffc, 0x1234'5678);
+    s.gpr[Rbx] = 0xffff'f000;
+    s.gpr[Rsi] = 0x0000'0800;  // times 4 and less 4: 0xffc
+    EXPECT_EQ(run(instructions[0]).gpr[Rax], 0x1234'5678U);
+    s.seg[Ds].base = 0xffff'f000;
+    s.seg[Ds].limit = 0xffff'ffff;
+    s.gpr[Rbx] = TestMachine::kData + 0x1000 + 0xffc + 4;
+    s.gpr[Rsi] = 0;
+    EXPECT_EQ(run(instructions[0]).gpr[Rax], 0x1234'5678U);
+    // Not writable.
+    s.seg[Ds].rights &= ~u32{x86::rights::kWritable};
+    (void)machine.run(s, instructions[1]);
+    EXPECT_EQ(machine.last_exit, ExitReason::Shutdown);
+    EXPECT_EQ(machine.run(s, instructions[0]).gpr[Rax], 0x1234'5678U);
+}
+
 TEST_F(SoftLegacyTest, BswapOfSixteenBitsGivesZero) {
     State s = machine.protected_mode_state();
     s.gpr[Rax] = 0x12345678;

@@ -18,19 +18,19 @@ TESSERA_HANDLER void move(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
-template <typename T>
+template <Flat F, typename T>
 TESSERA_HANDLER void move_from_flat(Vcpu& c, const Op* op) {
     u64 host = 0;
-    if (!flat_hit<T, Access::Read>(c, op, &host)) [[unlikely]]
+    if (!flat_hit<F, T, Access::Read>(c, op, &host)) [[unlikely]]
         TESSERA_MUSTTAIL return move<T, Place::R1, Place::Mem>(c, op);
     set_gpr<T>(c, op->r1, host_load<T>(host));
     TESSERA_NEXT(c, op);
 }
 
-template <typename T, Place Src>
+template <Flat F, typename T, Place Src>
 TESSERA_HANDLER void move_to_flat(Vcpu& c, const Op* op) {
     u64 host = 0;
-    if (!flat_hit<T, Access::Write>(c, op, &host)) [[unlikely]]
+    if (!flat_hit<F, T, Access::Write>(c, op, &host)) [[unlikely]]
         TESSERA_MUSTTAIL return move<T, Place::Mem, Src>(c, op);
     host_store<T>(host, read_operand<Src, T>(c, op));
     TESSERA_NEXT(c, op);
@@ -67,14 +67,14 @@ bool lower_mov(const x86::Insn& in, Op& op) {
     if (is_gpr(dst)) {
         if (is_gpr(src)) return use(op, TESSERA_SIZED(size, move<T, Place::R1, Place::R2>));
         if (is_immediate(src)) return use(op, TESSERA_SIZED(size, move<T, Place::R1, Place::Imm>));
-        return use(op, is_flat(op) ? TESSERA_SIZED(size, move_from_flat<T>)
-                                   : TESSERA_SIZED(size, move<T, Place::R1, Place::Mem>));
+        return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(size, move_from_flat<F, T>),
+                                       TESSERA_SIZED(size, move<T, Place::R1, Place::Mem>)));
     }
     if (is_gpr(src))
-        return use(op, is_flat(op) ? TESSERA_SIZED(size, move_to_flat<T, Place::R2>)
-                                   : TESSERA_SIZED(size, move<T, Place::Mem, Place::R2>));
-    return use(op, is_flat(op) ? TESSERA_SIZED(size, move_to_flat<T, Place::Imm>)
-                               : TESSERA_SIZED(size, move<T, Place::Mem, Place::Imm>));
+        return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(size, move_to_flat<F, T, Place::R2>),
+                                       TESSERA_SIZED(size, move<T, Place::Mem, Place::R2>)));
+    return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED(size, move_to_flat<F, T, Place::Imm>),
+                                   TESSERA_SIZED(size, move<T, Place::Mem, Place::Imm>)));
 }
 
 // --- MOVZX MOVSX MOVSXD: S is the source's type, signed for sign extension; D the destination's.
@@ -90,11 +90,11 @@ TESSERA_HANDLER void move_extended(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
-template <typename D, typename S>
+template <Flat F, typename D, typename S>
 TESSERA_HANDLER void move_extended_from_flat(Vcpu& c, const Op* op) {
     using U = std::make_unsigned_t<S>;
     u64 host = 0;
-    if (!flat_hit<U, Access::Read>(c, op, &host)) [[unlikely]]
+    if (!flat_hit<F, U, Access::Read>(c, op, &host)) [[unlikely]]
         TESSERA_MUSTTAIL return move_extended<D, S, Place::Mem>(c, op);
     set_gpr<D>(c, op->r1, extend<D, S>(host_load<U>(host)));
     TESSERA_NEXT(c, op);
@@ -108,8 +108,8 @@ bool lower_extend(const x86::Insn& in, Op& op) {
         op.r2 = gpr_offset(in.operand[1]);
         return use(op, TESSERA_SIZED_WORDS(size, move_extended<T, S, Place::R2>));
     }
-    if (is_flat(op)) return use(op, TESSERA_SIZED_WORDS(size, move_extended_from_flat<T, S>));
-    return use(op, TESSERA_SIZED_WORDS(size, move_extended<T, S, Place::Mem>));
+    return use(op, TESSERA_FLAT_OR(op, TESSERA_SIZED_WORDS(size, move_extended_from_flat<F, T, S>),
+                                   TESSERA_SIZED_WORDS(size, move_extended<T, S, Place::Mem>)));
 }
 
 bool lower_zero_extend(const x86::Insn& in, Op& op) {
@@ -127,17 +127,15 @@ TESSERA_HANDLER void load_address(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 template <typename T>
-TESSERA_HANDLER void load_address64(Vcpu& c, const Op* op) {
-    const u64 ea =
-        c.reg[op->base] + (c.reg[op->index] << op->scale) + static_cast<u64>(static_cast<s64>(op->disp));
-    set_gpr<T>(c, op->r1, static_cast<T>(ea));
+TESSERA_HANDLER void load_uncut_address(Vcpu& c, const Op* op) {
+    set_gpr<T>(c, op->r1, static_cast<T>(uncut_address(c, *op)));
     TESSERA_NEXT(c, op);
 }
 
 bool lower_lea(const x86::Insn& in, Op& op) {
     const unsigned size = in.operand[0].size;
     op.r1 = gpr_offset(in.operand[0]);
-    if ((op.flags & kAddress64) != 0) return use(op, TESSERA_SIZED_WORDS(size, load_address64<T>));
+    if (size <= in.address_size) return use(op, TESSERA_SIZED_WORDS(size, load_uncut_address<T>));
     return use(op, TESSERA_SIZED_WORDS(size, load_address<T>));
 }
 

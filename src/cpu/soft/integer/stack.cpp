@@ -66,17 +66,38 @@ TESSERA_HANDLER void push64(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
+// On a 32-bit stack whose limit is no matter.
+template <Place Src>
+TESSERA_HANDLER void push32(Vcpu& c, const Op* op) {
+    const u64 sp = static_cast<u32>(c.reg[x86::Rsp] - 4);
+    const u64 lin = static_cast<u32>(c.seg_base[x86::Ss] + sp);
+    const TlbEntry& e = tlb_entry(c, lin);
+    if (c.sp_mask != 0xffff'ffff || sp + 4 > c.write_end[x86::Ss] || ((lin + 3) & ~kPageMask) != e.tag_w)
+        [[unlikely]]
+        TESSERA_MUSTTAIL return push<u32, Src>(c, op);
+    host_store<u32>(lin + static_cast<u64>(e.addend), read_operand<Src, u32>(c, op));
+    c.reg[x86::Rsp] = sp;
+    TESSERA_NEXT(c, op);
+}
+
+template <Place Src>
+[[nodiscard]] Handler push_handler(const Op& op, unsigned size) {
+    const bool wide = (op.flags & kLongMode) != 0;
+    if (wide && size == 8) return push64<Src>;
+    if (!wide && size == 4) return push32<Src>;
+    return TESSERA_SIZED_WORDS(size, push<T, Src>);
+}
+
 bool lower_push(const x86::Insn& in, Op& op) {
     const x86::Operand& src = in.operand[0];
     const unsigned size = in.operand_size;
-    const bool fast = (op.flags & kLongMode) != 0 && size == 8;
     if (is_memory(src)) return use(op, TESSERA_SIZED_WORDS(size, push<T, Place::Mem>));
     if (is_immediate(src)) {
         op.imm = in.immediate;
-        return use(op, fast ? push64<Place::Imm> : TESSERA_SIZED_WORDS(size, push<T, Place::Imm>));
+        return use(op, push_handler<Place::Imm>(op, size));
     }
     op.r1 = gpr_offset(src);
-    return use(op, fast ? push64<Place::R1> : TESSERA_SIZED_WORDS(size, push<T, Place::R1>));
+    return use(op, push_handler<Place::R1>(op, size));
 }
 
 // --- POP
@@ -102,6 +123,19 @@ TESSERA_HANDLER void pop64(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
+TESSERA_HANDLER void pop32(Vcpu& c, const Op* op) {
+    const u64 sp = static_cast<u32>(c.reg[x86::Rsp]);
+    const u64 lin = static_cast<u32>(c.seg_base[x86::Ss] + sp);
+    const TlbEntry& e = tlb_entry(c, lin);
+    if (c.sp_mask != 0xffff'ffff || sp + 4 > c.read_end[x86::Ss] || ((lin + 3) & ~kPageMask) != e.tag_r)
+        [[unlikely]]
+        TESSERA_MUSTTAIL return pop<u32>(c, op);
+    const u32 value = host_load<u32>(lin + static_cast<u64>(e.addend));
+    c.reg[x86::Rsp] = static_cast<u32>(sp + 4);
+    c.reg[op->r1 / 8] = value;
+    TESSERA_NEXT(c, op);
+}
+
 // The address counts with RSP as it is after the increment [SDM 2B POP].
 template <typename T>
 void pop_memory(Vcpu& c, const Op& op) {
@@ -121,6 +155,7 @@ bool lower_pop(const x86::Insn& in, Op& op) {
     if (is_memory(in.operand[0])) return use(op, TESSERA_SIZED_WORDS(size, continue_with<pop_memory<T>>));
     op.r1 = gpr_offset(in.operand[0]);
     if ((op.flags & kLongMode) != 0 && size == 8) return use(op, pop64);
+    if ((op.flags & kLongMode) == 0 && size == 4) return use(op, pop32);
     return use(op, TESSERA_SIZED_WORDS(size, pop<T>));
 }
 

@@ -67,6 +67,38 @@ TEST_F(SoftStackTest, SixteenBitStackPointerWraps) {
     EXPECT_EQ(machine.read<u16>(kStack + 0xfffe), 0x5678);
 }
 
+// 32-bit code with a 32-bit stack of one page at kData, then with a 16-bit one. What comes first makes the
+// page known to the translation caches. There is no IDT: a fault is a shutdown.
+TEST_F(SoftStackTest, ThirtyTwoBitPushAndPopKeepToTheStackSegment) {
+    State s = machine.protected_mode_state();
+    s.seg[x86::Ss].base = TestMachine::kData;
+    s.seg[x86::Ss].limit = 0xfff;
+    s.seg[x86::Ss].rights &= ~u32{x86::rights::kGranularity};
+    s.gpr[Rax] = 0xcafe'f00d;
+    s.gpr[Rsp] = 0x1000;
+    State after = machine.run(s, {0x50, 0x5a, 0x50, 0x5b}, 4);  // push %eax; pop %edx; push %eax; pop %ebx
+    EXPECT_EQ(after.gpr[Rsp], 0x1000U);
+    EXPECT_EQ(after.gpr[Rbx], 0xcafe'f00dU);
+    EXPECT_EQ(machine.read<u32>(TestMachine::kData + 0xffc), 0xcafe'f00dU);
+    const auto run = [&](u64 rsp, u8 code) {
+        s.gpr[Rsp] = rsp;
+        (void)machine.run(s, {0x36, 0xff, 0x05, 0x00, 0x08, 0x00, 0x00, code}, 2);  // incl %ss:0x800
+        return machine.last_exit;
+    };
+    EXPECT_NE(run(0x1000, 0x50), ExitReason::Shutdown);
+    EXPECT_NE(run(0xffc, 0x58), ExitReason::Shutdown);
+    EXPECT_EQ(run(0x1001, 0x50), ExitReason::Shutdown);
+    EXPECT_EQ(run(0, 0x50), ExitReason::Shutdown);
+    EXPECT_EQ(run(0x2000, 0x50), ExitReason::Shutdown);
+    EXPECT_EQ(run(0xffd, 0x58), ExitReason::Shutdown);
+
+    s.seg[x86::Ss].rights &= ~u32{x86::rights::kDb};
+    s.gpr[Rsp] = 0xabcd'1000;
+    after = machine.run(s, {0x68, 1, 2, 3, 4});  // push $0x04030201
+    EXPECT_EQ(after.gpr[Rsp], 0xabcd'0ffcU);
+    EXPECT_EQ(machine.read<u32>(TestMachine::kData + 0xffc), 0x0403'0201U);
+}
+
 TEST_F(SoftStackTest, PushOfTheStackPointerStoresItsOldValue) {
     EXPECT_EQ(machine.run(machine.protected_mode_state(), {0x54}).gpr[Rsp], kStack - 4);
     EXPECT_EQ(machine.read<u32>(kStack - 4), kStack);

@@ -417,10 +417,10 @@ bool lower_one(const x86::Insn& in, Op& op) {
     op.seg = in.segment;
     if ((op.flags & (kRep | kRepne)) != 0) {
         if constexpr (std::is_same_v<I, Movs>) {
-            if (is_flat(op)) return use(op, TESSERA_SIZED(in.operand_size, movs_repeated_flat<T>));
+            if (is_flat64(op)) return use(op, TESSERA_SIZED(in.operand_size, movs_repeated_flat<T>));
         }
         if constexpr (std::is_same_v<I, Stos>) {
-            if (is_flat(op)) return use(op, TESSERA_SIZED(in.operand_size, stos_repeated_flat<T>));
+            if (is_flat64(op)) return use(op, TESSERA_SIZED(in.operand_size, stos_repeated_flat<T>));
         }
         return use(op, TESSERA_SIZED(in.operand_size, string_repeated<I, T>));
     }
