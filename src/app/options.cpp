@@ -24,6 +24,8 @@ constexpr const char* kExitCodes =
 
 const std::map<std::string, MachineKind, std::less<>> machine_names{{"pc", MachineKind::Pc},
                                                                     {"microvm", MachineKind::Microvm}};
+const std::map<std::string, KernelStart, std::less<>> start_names{
+    {"auto", KernelStart::Auto}, {"stub", KernelStart::Stub}, {"direct", KernelStart::Direct}};
 const std::map<std::string, TraceKind, std::less<>> trace_names{{"exec", TraceKind::Exec},
                                                                 {"int", TraceKind::Int},
                                                                 {"io", TraceKind::Io},
@@ -42,6 +44,7 @@ struct Typed {
     std::string memory = "512M";
     std::string cpus = "1";
     std::string machine = "pc";
+    std::string kernel_entry = "auto";
     std::string engine = "auto";
     std::string cpu = "max";
     bool no_reboot = false;
@@ -113,8 +116,10 @@ std::string check(const Typed& typed, RunOptions& run) {
     run.on_reset = typed.no_reboot ? OnReset::End : OnReset::Restart;
     for (const std::string& wrong :
          {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
-          choose("--machine", typed.machine, machine_names, run.machine), check_engine(typed.engine, run),
-          check_cpu_model(typed.cpu, run.soft.model), check_traces(typed.traces, run.traces)})
+          choose("--machine", typed.machine, machine_names, run.machine),
+          choose("--kernel-entry", typed.kernel_entry, start_names, run.kernel_start),
+          check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
+          check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     return {};
 }
@@ -123,6 +128,11 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
     CLI::App* command = app.add_subcommand("run", "Boot a Linux kernel; its serial port is this terminal");
     command->add_option("--kernel", run.kernel, "bzImage, or an ELF vmlinux (must be given)")
         ->type_name("FILE");
+    command
+        ->add_option("--kernel-entry", typed.kernel_entry,
+                     "how a bzImage is started: auto (default), direct (unpacked by us), stub (by the "
+                     "decompressor in it)")
+        ->type_name("HOW");
     command->add_option("--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
     command->add_option("--cmdline", run.cmdline, "the kernel's command line (default console=ttyS0)")
         ->type_name("TEXT");

@@ -28,6 +28,7 @@ struct RunOptions {
     std::string cmdline = "console=ttyS0";
     u64 memory = 512 * kMiB;
     unsigned cpus = 1;
+    KernelStart kernel_start = KernelStart::Auto;
     MachineKind machine = MachineKind::Pc;
     Engine engine = Engine::Auto;
     soft::SoftCpuConfig soft;  // its number of CPUs is not used

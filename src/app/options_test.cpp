@@ -32,6 +32,7 @@ TEST(OptionsTest, RunNeedsOnlyAKernel) {
     EXPECT_EQ(run.memory, u64{512} << 20);
     EXPECT_EQ(run.cpus, 1U);
     EXPECT_EQ(run.machine, MachineKind::Pc);
+    EXPECT_EQ(run.kernel_start, KernelStart::Auto);
     EXPECT_EQ(run.engine, Engine::Auto);
     EXPECT_EQ(run.on_reset, OnReset::Restart);
     EXPECT_FALSE(run.statistics);
@@ -39,22 +40,35 @@ TEST(OptionsTest, RunNeedsOnlyAKernel) {
 }
 
 TEST(OptionsTest, EveryOptionArrives) {
-    const RunOptions run = run_options({"run",         "--kernel=k",
-                                        "--initrd",    "i",
-                                        "--cmdline",   "console=ttyS0 quiet",
-                                        "--memory",    "2G",
-                                        "--cpus",      "4",
-                                        "--machine",   "microvm",
-                                        "--engine",    "soft,cache=2M",
-                                        "--cpu",       "x86-64-v2",
-                                        "--no-reboot", "--stats",
-                                        "--trace",     "exec=a",
-                                        "--trace",     "io=b=c"});
+    const RunOptions run = run_options({"run",
+                                        "--kernel=k",
+                                        "--initrd",
+                                        "i",
+                                        "--cmdline",
+                                        "console=ttyS0 quiet",
+                                        "--memory",
+                                        "2G",
+                                        "--cpus",
+                                        "4",
+                                        "--machine",
+                                        "microvm",
+                                        "--engine",
+                                        "soft,cache=2M",
+                                        "--cpu",
+                                        "x86-64-v2",
+                                        "--no-reboot",
+                                        "--stats",
+                                        "--kernel-entry=stub",
+                                        "--trace",
+                                        "exec=a",
+                                        "--trace",
+                                        "io=b=c"});
     EXPECT_EQ(run.initrd, "i");
     EXPECT_EQ(run.cmdline, "console=ttyS0 quiet");
     EXPECT_EQ(run.memory, u64{2} << 30);
     EXPECT_EQ(run.cpus, 4U);
     EXPECT_EQ(run.machine, MachineKind::Microvm);
+    EXPECT_EQ(run.kernel_start, KernelStart::Stub);
     EXPECT_EQ(run.engine, Engine::Soft);
     EXPECT_EQ(run.soft.model, soft::CpuModel::X86_64_V2);
     EXPECT_EQ(run.on_reset, OnReset::End);
@@ -78,6 +92,7 @@ TEST(OptionsTest, RefusalsNameTheOptionTheValueAndWhatIsPossible) {
     refused("--cpus", "0", "1 to 254");
     refused("--cpus", "2x", "1 to 254");
     refused("--machine", "vax", "microvm");
+    refused("--kernel-entry", "window", "direct");
     refused("--engine", "steam", "soft");
     refused("--cpu", "386", "x86-64-v3");
     refused("--trace", "exec", "WHAT=FILE");

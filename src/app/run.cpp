@@ -90,6 +90,8 @@ ExitCode run(const RunOptions& options) {
                                    .kernel = options.kernel,
                                    .initrd = options.initrd,
                                    .cmdline = options.cmdline,
+                                   .kernel_start = options.kernel_start,
+                                   .on_note = complain,
                                    .serial = stdio->get(),
                                    .tracer = (*traces)->cpu(),
                                    .port_observer = (*traces)->ports(),

@@ -9,6 +9,7 @@
 #include "boot/bzimage/setup_header.h"
 #include "boot/cpu_start.h"
 #include "boot/initrd/initrd.h"
+#include "boot/kernel_place.h"
 #include "boot/linux_info.h"
 #include "boot/low_memory.h"
 #include "boot/mp_table/mp_table.h"
@@ -148,12 +149,22 @@ x86::State enter(MemoryMap& memory, const LoadedKernel& kernel, const KernelPara
     return enter_linux32(memory, static_cast<u32>(kernel.entry_address), low_memory::kBootParams);
 }
 
+Result<LoadedKernel> load(const BootRequest& request, const std::vector<E820Entry>& map, MemoryMap& memory) {
+    if (!request.unpacked) return load_kernel(request.kernel, request.entry, map, memory);
+    UnpackedKernel unpacked = *request.unpacked;
+    const PlaceWishes wishes = place_wishes(request.cmdline);
+    if (wishes.fixed) unpacked.random.reset();
+    unpacked.fixed_physical = unpacked.fixed_physical || wishes.fixed_physical;
+    const u64 initrd_size = request.initrd ? request.initrd->bytes.size() : 0;
+    return load_unpacked(request.kernel, unpacked, request.entry, initrd_size, map, memory);
+}
+
 }  // namespace
 
 Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory) {
     const auto map = e820_of(memory);
     if (auto status = check(request, memory, map); !status) return std::unexpected(status.error());
-    const auto kernel = load_kernel(request.kernel, request.entry, map, memory);
+    const auto kernel = load(request, map, memory);
     if (!kernel) return std::unexpected(kernel.error());
     if (auto status = check_cmdline(request, *kernel); !status) return std::unexpected(status.error());
 

@@ -25,6 +25,9 @@ struct BootRequest {
     KernelEntry entry = KernelEntry::Auto;
     // Entropy for the kernel's random number generator, at most 256 bytes; empty: none is handed over.
     std::span<const std::byte> random_seed;
+    // The kernel of a bzImage unpacked (boot/payload), to be entered directly. Nothing: through the
+    // decompressor in the file. A word nokaslr in the command line is obeyed.
+    std::optional<UnpackedKernel> unpacked{};  // NOLINT(readability-redundant-member-init)
 };
 
 // What firmware leaves in the RTC's memory: index and value.
@@ -43,8 +46,8 @@ struct StartState {
     u64 rsdp_address = 0;  // 0: no ACPI tables
 };
 
-// `memory` holds RAM from 0 to at least 2 MiB without holes but for A0000h - DFFFFh; RAM must be fresh (zero)
-// or from an earlier call: a machine's reset calls it again. Errors name the file and say what to do.
+// `memory` holds RAM from 0 to at least 2 MiB without holes but for A0000h - DFFFFh; RAM must be zero, as
+// at power-on, also when it is called again for a machine's reset. Errors name the file and say what to do.
 [[nodiscard]] Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory);
 
 // The memory sizes and equipment in CMOS, as PC firmware stores them.

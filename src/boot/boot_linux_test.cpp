@@ -5,6 +5,7 @@
 
 #include "boot/testing/guest_memory.h"
 #include "boot/testing/kernel_files.h"
+#include "boot/testing/packed_kernels.h"
 
 namespace tessera::boot {
 namespace {
@@ -20,6 +21,8 @@ protected:
                             .board = board,
                             .entry = entry,
                             .random_seed = seed};
+        if (!unpacked.empty())
+            request.unpacked = UnpackedKernel{.vmlinux = unpacked, .random = request_random};
         if (!initrd.empty()) request.initrd = BootFile{.name = "initrd.img", .bytes = initrd};
         return boot_linux(request, memory.map);
     }
@@ -33,6 +36,11 @@ protected:
         return result ? "accepted" : result.error().message;
     }
 
+    // A bzImage that asks for 16 MiB, and what was in it.
+    void unpack(bool is64 = true) {
+        unpacked = make_vmlinux(is64);
+        kernel = make_packed_bzimage(pack(Compression::Lz4, unpacked));
+    }
     // A minimal cpio archive: its trailer, padded with zeros.
     static Bytes make_initrd(std::size_t size) {
         Bytes file(size);
@@ -43,6 +51,8 @@ protected:
     }
 
     Bytes kernel = make_bzimage();
+    Bytes unpacked;
+    std::optional<std::array<u64, 2>> request_random;
     Bytes initrd;
     std::string cmdline = "console=ttyS0";
     BoardDescription board = pc_board(2);
@@ -194,15 +204,106 @@ TEST_F(BootLinuxTest, VmlinuxWithoutPvhIsEnteredByItsClass) {
     EXPECT_EQ(s.bootstrap.rip, 0x100010U);
 }
 
-TEST_F(BootLinuxTest, ElfBssIsZeroedAgainAtAReset) {
+TEST_F(BootLinuxTest, PagesOfZerosAreNotWritten) {
+    // Memory is zero before; dirt shows what was left alone, and hence not taken from the host.
     GuestMemory memory(64 * kM);
-    kernel = make_elf();
-    start(memory);
+    kernel = make_elf({.memory_size = 0x5000});
+    poke<u64>(kernel, 64 + 32, 0x3000);  // p_filesz: two pages more, of which the second is not all zero
+    kernel.resize(0x4000);
+    poke<u8>(kernel, 0x3fff, 0x77);
     const Bytes dirt(1, std::byte{0xff});
-    ASSERT_TRUE(memory.map.write(0x102fff, dirt));
+    for (const u64 page : {0x100000, 0x101000, 0x102000, 0x103000}) ASSERT_TRUE(memory.map.write(page, dirt));
     start(memory);
-    EXPECT_EQ(memory.get<u8>(0x102fff), 0);
-    EXPECT_EQ(memory.get<u8>(0x100fff), 0x90);
+    EXPECT_EQ(memory.get<u8>(0x100000), 0x90);
+    EXPECT_EQ(memory.get<u8>(0x101000), 0xff);
+    EXPECT_EQ(memory.get<u8>(0x102000), 0x00);
+    EXPECT_EQ(memory.get<u8>(0x102fff), 0x77);
+    EXPECT_EQ(memory.get<u8>(0x103000), 0xff);
+}
+
+TEST_F(BootLinuxTest, AnUnpackedKernelIsEnteredWhereItWasLinkedWithItsOwnHeader) {
+    GuestMemory memory(64 * kM);
+    seed = Bytes(32, std::byte{0x5a});
+    unpack();
+    const StartState s = start(memory);
+    EXPECT_EQ(s.kernel.entry, KernelEntry::Linux64);
+    EXPECT_EQ(s.bootstrap.rip, 0x1000010U);
+    EXPECT_EQ(s.kernel.begin, 0x1000000U);
+    EXPECT_EQ(s.kernel.end, 0x1000000U + 16 * kM) << "init_size counts from the start";
+    EXPECT_EQ(memory.get<u32>(0x1000300), 0x8100'0020U) << "not moved";
+    EXPECT_EQ(memory.get<u8>(0x1000000), 0x90);
+    const u64 page = s.bootstrap.gpr[x86::Rsi];
+    EXPECT_EQ(memory.get<u16>(page + 0x206), 0x020f);
+    EXPECT_EQ(memory.get<u32>(page + 0x260), 16 * kM) << "the bzImage's header";
+    EXPECT_EQ(memory.get<u8>(page + 0x211) & 2, 0) << "KASLR_FLAG";
+    EXPECT_NE(memory.get<u64>(page + 0x250), 0U) << "setup_data";
+    EXPECT_EQ(memory.get<u64>(page + 0x070), s.rsdp_address);
+}
+
+TEST_F(BootLinuxTest, RandomNumbersMoveAnUnpackedKernelAndItIsTold) {
+    GuestMemory memory(512 * kM);
+    initrd = make_initrd(5 * kM);
+    unpack();
+    request_random = std::array<u64, 2>{3, 100};
+    const StartState s = start(memory);
+    EXPECT_EQ(s.kernel.begin, 16 * kM + 200 * kM);
+    EXPECT_EQ(s.kernel.virtual_offset, 6 * kM);
+    EXPECT_EQ(s.bootstrap.rip, s.kernel.begin + 16);
+    EXPECT_EQ(memory.get<u64>(s.kernel.begin + 0x100), 0xffff'ffff'8100'0010U + 6 * kM);
+    EXPECT_EQ(memory.get<u32>(s.kernel.begin + 0x300), 0x8100'0020U + 6 * kM);
+    EXPECT_EQ(memory.get<u8>(s.bootstrap.gpr[x86::Rsi] + 0x211) & 2, 2) << "KASLR_FLAG";
+    EXPECT_GE(s.initrd_address, s.kernel.end);
+    // Whatever the numbers, the initrd has its room.
+    for (u64 n = 0; n < 300; ++n) {
+        GuestMemory fresh(64 * kM);
+        unpack();
+        request_random = std::array<u64, 2>{n, n};
+        const StartState other = start(fresh);
+        EXPECT_GE(other.initrd_address, other.kernel.end);
+        EXPECT_LE(other.initrd_address + other.initrd_size, 64 * kM);
+    }
+}
+
+TEST_F(BootLinuxTest, NokaslrIsObeyed) {
+    GuestMemory memory(512 * kM);
+    cmdline = "console=ttyS0 nokaslr quiet";
+    unpack();
+    request_random = std::array<u64, 2>{3, 100};
+    const StartState s = start(memory);
+    EXPECT_EQ(s.kernel.begin, 16 * kM);
+    EXPECT_EQ(s.kernel.virtual_offset, 0U);
+    EXPECT_EQ(memory.get<u8>(s.bootstrap.gpr[x86::Rsi] + 0x211) & 2, 0);
+}
+
+TEST_F(BootLinuxTest, AnUnpacked32BitKernelIsEnteredInProtectedMode) {
+    GuestMemory memory(512 * kM);
+    unpack(false);
+    request_random = std::array<u64, 2>{0, 4};
+    const StartState s = start(memory);
+    EXPECT_EQ(s.kernel.entry, KernelEntry::Linux32);
+    EXPECT_EQ(s.bootstrap.cr0 & 0x8000'0001U, 1U);
+    EXPECT_EQ(s.kernel.begin, 24 * kM);
+    EXPECT_EQ(s.bootstrap.rip, 24 * kM + 16);
+    EXPECT_EQ(memory.get<u32>(s.kernel.begin + 0x300), 0xc100'0020U + 8 * kM);
+}
+
+TEST_F(BootLinuxTest, AnUnpackedKernelIsRefusedWhenItCannotBeUsed) {
+    GuestMemory memory(32 * kM - 1 * kM);
+    unpack();
+    EXPECT_THAT(refusal(memory), HasSubstr("memory too small"));
+    GuestMemory enough(64 * kM);
+    unpacked.resize(100);
+    EXPECT_THAT(refusal(enough), HasSubstr("vmlinuz: "));
+    unpack();
+    poke<u64>(unpacked, 24, 0x3000000);  // e_entry
+    EXPECT_THAT(refusal(enough), HasSubstr("entry"));
+    unpack();
+    request_random = std::array<u64, 2>{1, 1};
+    poke<u32>(unpacked, unpacked.size(), 0x12345678);
+    EXPECT_THAT(refusal(enough), HasSubstr("relocations are damaged")) << "four bytes more in the last part";
+    unpack();
+    entry = KernelEntry::Linux32;
+    EXPECT_THAT(refusal(enough), HasSubstr("no 32-bit entry"));
 }
 
 TEST_F(BootLinuxTest, InitrdStaysBelowTheKernelsLimit) {

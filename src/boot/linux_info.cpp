@@ -65,7 +65,8 @@ std::vector<std::byte> make_boot_params(const LoadedKernel& kernel, const Kernel
     const u16 version = kernel.boot_protocol;
     const u8 load_flags = std::to_integer<u8>(page.bytes()[h::kLoadFlags]);
     page.patch<u8>(h::kTypeOfLoader, h::kLoaderUndefined);
-    page.patch<u8>(h::kLoadFlags, static_cast<u8>(load_flags & ~(h::kKeepSegments | h::kCanUseHeap)));
+    const unsigned kept = load_flags & ~(h::kKeepSegments | h::kCanUseHeap | h::kKaslr);
+    page.patch<u8>(h::kLoadFlags, static_cast<u8>(kept | (kernel.randomised ? h::kKaslr : 0)));
     page.patch<u16>(h::kVidMode, h::kVideoNormal);
     page.patch<u32>(h::kCode32Start, low(kernel.begin));
     page.patch<u32>(h::kRamdiskImage, low(parameters.initrd_address));

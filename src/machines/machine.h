@@ -6,7 +6,9 @@
 //     (*vm)->wait();
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 
 #include "backends/char/char_backend.h"
 #include "base/result.h"
@@ -23,6 +25,13 @@ enum class MachineKind : u8 {
     Microvm,  // the least that boots Linux without waiting for what is missing
 };
 
+// How the kernel in a bzImage is started (docs/guides/kernels.md). Other kernels have one way only.
+enum class KernelStart : u8 {
+    Auto,    // directly if it can be unpacked here, else by its stub
+    Stub,    // by the decompressor it brings along
+    Direct,  // directly, or not at all
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -34,6 +43,9 @@ struct MachineConfig {
     std::string kernel{};   // path of a bzImage or an ELF kernel
     std::string initrd{};   // path; empty: none
     std::string cmdline{};  // the kernel's command line
+    KernelStart kernel_start = KernelStart::Auto;
+    // Told what is unusual but no error. On the loop's thread.
+    std::function<void(std::string_view)> on_note{};
     // NOLINTEND(readability-redundant-member-init)
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.

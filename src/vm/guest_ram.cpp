@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstdint>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fstream>
@@ -12,11 +11,11 @@
 #include <system_error>
 #include <unistd.h>
 
+#include "vm/host_pages.h"
+
 namespace tessera {
 
 namespace {
-
-constexpr u64 kHugePage = 2 * kMiB;
 
 std::unexpected<Error> host_failure(std::string_view what, int error) {
     return fail(Errc::HostFailure, fmt::format("{}: {}", what, std::generic_category().message(error)));
@@ -30,26 +29,6 @@ u64 number_in(const std::string& path, u64 otherwise) {
     if (!(file >> text)) return otherwise;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     return error == std::errc{} ? value : otherwise;
-}
-
-// At a huge page's boundary. MAP_FAILED if the host refuses.
-void* map(int fd, u64 size) {
-    const int kind = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-    void* reserved =
-        mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (reserved == MAP_FAILED) return MAP_FAILED;
-    auto* begin = static_cast<std::byte*>(reserved);
-    const u64 skip = (kHugePage - reinterpret_cast<std::uintptr_t>(begin) % kHugePage) % kHugePage;
-    void* address = mmap(begin + skip, size, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE | MAP_FIXED, fd, 0);
-    const int error = errno;
-    if (address == MAP_FAILED) {
-        (void)munmap(reserved, size + kHugePage);
-        errno = error;
-        return MAP_FAILED;
-    }
-    if (skip != 0) (void)munmap(begin, skip);
-    if (skip != kHugePage) (void)munmap(begin + skip + size, kHugePage - skip);
-    return address;
 }
 
 }  // namespace
@@ -79,14 +58,13 @@ Result<std::unique_ptr<GuestRam>> GuestRam::create(const std::string& name, u64 
     const int fd = sharing == RamSharing::Shared ? memfd_create(name.c_str(), MFD_CLOEXEC) : -1;
     if (sharing == RamSharing::Shared && fd < 0) return host_failure("cannot create guest memory", errno);
     void* address = MAP_FAILED;
-    if (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) == 0) address = map(fd, size);
+    if (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) == 0) address = map_host_pages(fd, size);
     if (address == MAP_FAILED) {
         const int error = errno;
         if (fd >= 0) (void)close(fd);
         return host_failure(fmt::format("cannot map {} MiB of guest memory", size / kMiB), error);
     }
-    // Wishes: fewer page faults and TLB misses, no guest memory in core files.
-    (void)madvise(address, size, MADV_HUGEPAGE);
+    // A wish: no guest memory in core files.
     (void)madvise(address, size, MADV_DONTDUMP);
     return std::unique_ptr<GuestRam>(new GuestRam(fd, {static_cast<std::byte*>(address), size}));
 }

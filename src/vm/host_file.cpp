@@ -1,39 +1,33 @@
 #include "vm/host_file.h"
 
 #include <cerrno>
-#include <cstdlib>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
-#include <vector>
 
 namespace tessera {
 
 namespace {
 
-// Reads everything `fd` has into a private mapping: a copy cannot change, shrink or raise SIGBUS under the
+// Reads everything `fd` has into memory of our own: a copy cannot change, shrink or raise SIGBUS under the
 // guest.
-Result<std::span<std::byte>> read_all(int fd, const std::string& path, std::size_t size) {
-    void* address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED)
-        return fail(Errc::HostFailure, fmt::format("{}: not enough host memory to read it", path));
-    auto* bytes = static_cast<std::byte*>(address);
+Result<HostPages> read_all(int fd, const std::string& path, std::size_t size) {
+    auto pages = HostPages::create(size);
+    if (!pages) return fail(Errc::HostFailure, fmt::format("{}: not enough host memory to read it", path));
     std::size_t done = 0;
     while (done < size) {
-        const ssize_t got = read(fd, bytes + done, size - done);
+        const ssize_t got = read(fd, pages->bytes().data() + done, size - done);
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) {
-            const std::string why =
-                got < 0 ? std::generic_category().message(errno) : "it became shorter while it was read";
-            (void)munmap(address, size);
-            return fail(Errc::HostFailure, fmt::format("{}: {}", path, why));
-        }
+        if (got < 0)
+            return fail(Errc::HostFailure,
+                        fmt::format("{}: {}", path, std::generic_category().message(errno)));
+        if (got == 0)
+            return fail(Errc::HostFailure, fmt::format("{}: it became shorter while it was read", path));
         done += static_cast<std::size_t>(got);
     }
-    return std::span(bytes, size);
+    return pages;
 }
 
 }  // namespace
@@ -56,11 +50,7 @@ Result<std::unique_ptr<HostFile>> HostFile::open(const std::string& path) {
     auto bytes = read_all(fd, path, static_cast<std::size_t>(info.st_size));
     (void)close(fd);
     if (!bytes) return std::unexpected(std::move(bytes.error()));
-    return std::unique_ptr<HostFile>(new HostFile(path, *bytes));
-}
-
-HostFile::~HostFile() {
-    (void)munmap(bytes_.data(), bytes_.size());
+    return std::unique_ptr<HostFile>(new HostFile(path, *std::move(bytes)));
 }
 
 }  // namespace tessera

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "vm/host_pages.h"
 
 namespace tessera {
 
@@ -15,16 +16,16 @@ public:
     static Result<std::unique_ptr<HostFile>> open(const std::string& path);
     HostFile(const HostFile&) = delete;
     HostFile& operator=(const HostFile&) = delete;
-    ~HostFile();
+    ~HostFile() = default;
 
-    [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+    [[nodiscard]] std::span<const std::byte> bytes() const { return pages_.bytes(); }
     [[nodiscard]] const std::string& path() const { return path_; }
 
 private:
-    HostFile(std::string path, std::span<std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
+    HostFile(std::string path, HostPages pages) : path_(std::move(path)), pages_(std::move(pages)) {}
 
     std::string path_;
-    std::span<std::byte> bytes_;
+    HostPages pages_;
 };
 
 }  // namespace tessera

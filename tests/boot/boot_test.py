@@ -124,6 +124,57 @@ def case_amd64():
     boot("amd64", 1)
 
 
+def kernel_text(console):
+    """Virtual and physical address of the kernel's text."""
+    virtual = console.ask("grep ' _text$' /proc/kallsyms").split()[0]
+    physical = console.ask("grep 'Kernel code' /proc/iomem").split("-")[0].strip()
+    return virtual, physical
+
+
+def boot_to_text(arch, cmdline, extra=()):
+    with Console(run_command(arch, cmdline=cmdline, extra=extra)) as console:
+        console.prompt()
+        check_messages(console)
+        place = kernel_text(console)
+        power_off(console)
+    return place
+
+
+def case_kernel_entry_direct():
+    """Entered directly the kernel lies at random places, unless it is told not to."""
+    first, second = (boot_to_text("amd64", "console=ttyS0", ["--kernel-entry", "direct"]) for _ in range(2))
+    check(first != second, f"the kernel lies at {first} twice")
+    check(first[0] != "ffffffff81000000" or second[0] != "ffffffff81000000", "its virtual address is not random")
+    fixed = boot_to_text("amd64", "console=ttyS0 nokaslr", ["--kernel-entry", "direct"])
+    equal(fixed, ("ffffffff81000000", "01000000"), "places with nokaslr")
+
+
+def case_kernel_entry_stub():
+    """The kernel's own decompressor works as well, and there is nothing to note."""
+    boot("amd64", 1, extra=["--kernel-entry", "stub"])
+
+
+def case_kernel_entry_stub_i386():
+    boot("i386", 1, extra=["--kernel-entry", "stub"], word="i686")
+
+
+def case_kernel_entry_note():
+    """A kernel that has to unpack itself starts all the same, with a note; unless it must not."""
+    kernel, initrd = guest("amd64")
+    image = bytearray(pathlib.Path(kernel).read_bytes())
+    image[0x24c:0x250] = bytes(4)  # payload_length: the header does not tell
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "secretive"
+        path.write_bytes(image)
+        refused(path, 3, ["secretive", "cannot be unpacked"], extra=["--kernel-entry", "direct"])
+        with Console([OPTIONS.tessera, "run", "--kernel", str(path), "--initrd", initrd]) as console:
+            console.prompt()
+            console.send("poweroff\n")
+            code, errors = console.end()
+            equal(code, 0, "exit code")
+            check("secretive" in errors and "unpacks itself" in errors, f"no note: {errors!r}")
+
+
 def case_amd64_smp():
     boot("amd64", 2)
 
@@ -300,6 +351,10 @@ def case_refusals():
         damaged = bytearray(image)
         damaged[0x1f4:0x1f8] = b"\xff\xff\xff\x7f"  # syssize
         refused(made("absurd", bytes(damaged)), 3, ["absurd"])
+        damaged = bytearray(image)
+        damaged[len(image) // 2] ^= 0xff
+        damaged[len(image) // 2 + 1 : len(image) // 2 + 5000] = bytes(4999)
+        refused(made("rotten", bytes(damaged)), 3, ["rotten", "damaged"])
         refused(kernel, 3, ["initrd-missing"], initrd=folder / "initrd-missing")
         big = folder / "big"
         with open(big, "wb") as file:

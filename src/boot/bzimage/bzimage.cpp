@@ -93,6 +93,9 @@ Result<BzImage> parse_bzimage(std::string_view name, std::span<const std::byte> 
         .init_size = *size,
         .initrd_address_max = field<u32>(header, version, 0x0203, kInitrdAddrMax, kInitrdAddrMaxBefore203),
         .cmdline_max = field<u32>(header, version, 0x0206, kCmdlineSize, kCmdlineSizeBefore206),
+        .alignment = 0,
+        .payload_offset = field<u32>(header, version, 0x0208, kPayloadOffset, 0),
+        .payload_size = field<u32>(header, version, 0x0208, kPayloadLength, 0),
     };
     if (image.has_entry64 && *size <= kEntry64Offset)
         return truncated(name, file.size(), start + kEntry64Offset + 1);
@@ -105,6 +108,7 @@ Result<BzImage> parse_bzimage(std::string_view name, std::span<const std::byte> 
             return fail(
                 Errc::InvalidArgument,
                 fmt::format("{}: the header's kernel alignment is {:#x}, which cannot be", name, alignment));
+        image.alignment = alignment;
         if (version < 0x020a) image.load_address = (kHighMemoryBase + alignment - 1) & ~u64{alignment - 1};
     }
     // [LINUX-BOOT "init_size"]; a header that asks for less than its own image is corrected.

@@ -20,6 +20,9 @@ struct BzImage {
     u64 init_size;           // bytes the kernel needs from its load address before it reads the memory map
     u64 initrd_address_max;  // highest address of the initrd's last byte
     u64 cmdline_max;         // characters, without the terminating zero
+    u64 alignment;           // of a place the kernel may be moved to, a power of two; 0: it must not be moved
+    // The compressed kernel, by its place in protected_mode, unchecked; size 0: the header does not say.
+    u64 payload_offset, payload_size;
 };
 
 // Whether the file has the header's magic, i.e. whether parse_bzimage's complaints would help.

@@ -28,6 +28,8 @@ inline constexpr std::size_t kKernelAlignment = 0x230;    // u32, 2.05
 inline constexpr std::size_t kRelocatableKernel = 0x234;  // u8, 2.05
 inline constexpr std::size_t kXLoadFlags = 0x236;         // u16, 2.12
 inline constexpr std::size_t kCmdlineSize = 0x238;        // u32, 2.06
+inline constexpr std::size_t kPayloadOffset = 0x248;      // u32, 2.08, from the protected-mode part
+inline constexpr std::size_t kPayloadLength = 0x24c;      // u32, 2.08
 inline constexpr std::size_t kSetupData = 0x250;          // u64, 2.09
 inline constexpr std::size_t kPrefAddress = 0x258;        // u64, 2.10
 inline constexpr std::size_t kInitSize = 0x260;           // u32, 2.10
@@ -38,6 +40,7 @@ inline constexpr u32 kHeaderMagic = 0x5372'6448;  // "HdrS"
 
 // loadflags
 inline constexpr u8 kLoadedHigh = 1 << 0;
+inline constexpr u8 kKaslr = 1 << 1;  // told to the kernel: it was put at a random place
 inline constexpr u8 kKeepSegments = 1 << 6;
 inline constexpr u8 kCanUseHeap = 1 << 7;
 // xloadflags

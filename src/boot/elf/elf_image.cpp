@@ -12,12 +12,12 @@ namespace {
 
 // Offsets of the fields we read, for both classes [ELF 1-3, 2-2].
 struct Layout {
-    u64 header_size, entry, phoff, phentsize, phnum;
-    u64 program_header_size, p_offset, p_paddr, p_filesz, p_memsz, p_align;
+    u64 header_size, entry, phoff, phentsize, phnum, shoff, shentsize, shnum;
+    u64 program_header_size, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align;
     u64 word;  // bytes of an address
 };
-constexpr Layout kElf32 = {52, 0x18, 0x1c, 0x2a, 0x2c, 32, 4, 12, 16, 20, 28, 4};
-constexpr Layout kElf64 = {64, 0x18, 0x20, 0x36, 0x38, 56, 8, 24, 32, 40, 48, 8};
+constexpr Layout kElf32 = {52, 0x18, 0x1c, 0x2a, 0x2c, 0x20, 0x2e, 0x30, 32, 4, 8, 12, 16, 20, 28, 4};
+constexpr Layout kElf64 = {64, 0x18, 0x20, 0x36, 0x38, 0x28, 0x3a, 0x3c, 56, 8, 16, 24, 32, 40, 48, 8};
 
 constexpr u16 kTypeExecutable = 2;
 constexpr u16 kMachine386 = 3;
@@ -80,6 +80,7 @@ public:
             return damaged(name_, fmt::format("{} program headers of {} bytes", count, entry_size));
         const auto headers = slice(file_, table, u64{count} * entry_size);
         if (!headers) return damaged(name_, "the program headers lie beyond the file's end");
+        image_.contents_end = std::max(table + headers->size(), section_headers_end());
         for (u64 n = 0; n < count; ++n)
             if (auto status = add(headers->subspan(n * entry_size, entry_size)); !status)
                 return std::unexpected(status.error());
@@ -88,6 +89,14 @@ public:
     }
 
 private:
+    // Sections are nobody's business here, but what lies behind them is. 0: there are none.
+    u64 section_headers_end() {
+        const u64 offset = word_at(file_, layout_.shoff, layout_);
+        const u64 size = u64{get_le<u16>(file_, layout_.shnum)} * get_le<u16>(file_, layout_.shentsize);
+        if (offset == 0 || size == 0) return 0;
+        return slice(file_, offset, size) ? offset + size : file_.size();
+    }
+
     Status add(std::span<const std::byte> header) {
         const u32 type = get_le<u32>(header, 0);
         if (type != kSegmentLoad && type != kSegmentNote) return {};
@@ -103,6 +112,7 @@ private:
                     "{}: truncated: a segment takes {:#x} bytes from offset {:#x}, the file has {:#x}; "
                     "copy the kernel again",
                     name_, file_size, offset, file_.size()));
+        image_.contents_end = std::max(image_.contents_end, offset + file_size);
         if (type == kSegmentNote) {
             if (!image_.pvh_entry)
                 image_.pvh_entry = find_pvh_entry(*bytes, word_at(header, layout_.p_align, layout_));
@@ -113,7 +123,10 @@ private:
         if (address + (memory_size - 1) < address || address + memory_size == 0)
             return damaged(
                 name_, fmt::format("a segment at {:#x} of {:#x} bytes wraps around", address, memory_size));
-        image_.segments.push_back({.address = address, .bytes = *bytes, .memory_size = memory_size});
+        image_.segments.push_back({.address = address,
+                                   .virtual_address = word_at(header, layout_.p_vaddr, layout_),
+                                   .bytes = *bytes,
+                                   .memory_size = memory_size});
         return {};
     }
 

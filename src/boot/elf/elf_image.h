@@ -13,7 +13,8 @@
 namespace tessera::boot {
 
 struct ElfSegment {
-    u64 address;  // guest physical
+    u64 address;          // guest physical
+    u64 virtual_address;  // what it is linked at
     std::span<const std::byte> bytes;
     u64 memory_size;  // >= bytes.size(); the rest is zero
 
@@ -27,6 +28,7 @@ struct ElfImage {
     u64 entry;                         // guest physical
     std::vector<ElfSegment> segments;  // by address, not empty, disjoint
     std::optional<u32> pvh_entry;      // XEN_ELFNOTE_PHYS32_ENTRY
+    u64 contents_end;  // offset of the first byte behind headers, segments and section headers
 
     [[nodiscard]] u64 begin() const { return segments.front().address; }
     [[nodiscard]] u64 end() const { return segments.back().end(); }
