@@ -115,6 +115,7 @@ struct Vcpu {
     bool step_trap = false;   // TF was set when the instruction began; cleared by what takes no trap (INT n)
     u64 pending_db = 0;       // DR6 bits to be reported by the #DB after this instruction
     u64 monitor_address = 0;  // MONITOR's line, physical; 0 when not armed
+    u32 pauses = 0;           // PAUSEs executed; see integer/flags.cpp
 
     // --- vector and x87 state
     alignas(64) std::array<std::array<u64, 4>, 16> ymm{};

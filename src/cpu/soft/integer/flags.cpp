@@ -57,11 +57,19 @@ TESSERA_HANDLER void fence(Vcpu& c, const Op* op) {
     TESSERA_NEXT(c, op);
 }
 
-// A spinning CPU may be waiting for one whose thread is not running.
-void pause(Vcpu& c, const Op&) {
-    __builtin_ia32_pause();
+// A spinning CPU may be waiting for one whose thread the host does not run (more of them than cores, or other
+// work on the host): then it is the host's turn. Most waits are short though, and a system call costs as much
+// as dozens of PAUSEs.
+void let_others_run(Vcpu& c) {
     if (c.system == nullptr || c.system->count() < 2) return;
     if (auto* yield = c.system->world().yield; yield != nullptr) yield();
+}
+TESSERA_HANDLER void pause(Vcpu& c, const Op* op) {
+    constexpr u32 kPausesToYield = 256;
+    __builtin_ia32_pause();
+    if (++c.pauses % kPausesToYield == 0) [[unlikely]]
+        let_others_run(c);
+    TESSERA_NEXT(c, op);
 }
 
 }  // namespace
@@ -76,7 +84,7 @@ bool lower_flags(const x86::Insn& in, Op& op) {
         case Mnemonic::Lahf: return use(op, load_ah);
         case Mnemonic::Sahf: return use(op, store_ah);
         case Mnemonic::Salc: return use(op, set_al_from_carry);
-        case Mnemonic::Pause: return use(op, continue_with<pause>);
+        case Mnemonic::Pause: return use(op, pause);
         case Mnemonic::Lfence:
         case Mnemonic::Sfence:
         case Mnemonic::Mfence: return use(op, fence);
