@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "cpu/soft/exec.h"
+#include "cpu/soft/jit/jit.h"
 #include "cpu/soft/lower.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -114,10 +115,11 @@ u8 op_flags(const x86::Insn& in) {
 // Collects the ops of one block.
 class Builder {
 public:
-    Builder(Op* out, u16 ip) : out_(out), ip_(ip) {}
+    Builder(Op* out, u16 ip, bool counted) : out_(out), ip_(ip), counted_(counted) {}
 
     // True when the block ends with this instruction.
     bool add(const x86::Insn& in, x86::DecodeStatus status) {
+        if (counted_ && count_ == 0) push_head();
         Op op{};
         op.ip = ip_;
         op.len = in.length;
@@ -161,6 +163,13 @@ public:
 
 private:
     void push(const Op& op) { out_[count_++] = op; }
+    void push_head() {
+        Op op{};
+        jit::Jit::init_head(op);
+        op.ip = ip_;
+        op.n = 1;
+        push(op);
+    }
 
     void set_memory(const x86::Insn& in, Op& op) {
         op.seg = in.segment;
@@ -188,9 +197,10 @@ private:
     u32 count_ = 0;
     u16 ip_;
     unsigned insns_ = 0;
+    bool counted_;  // the block is for translation, some day
 };
 
-constexpr u32 kMaxBlockOps = 2 * kMaxBlockInsns + 3;
+constexpr u32 kMaxBlockOps = 2 * kMaxBlockInsns + 4;
 
 // Bytes that may be fetched from `rip` before the CS limit ends them (at most a page counts).
 u64 bytes_to_limit(const Vcpu& c, u64 rip) {
@@ -212,7 +222,7 @@ void note_code(Vcpu& c, const FetchEntry& page, u64 lin, unsigned size) {
 // Decodes from `rip` on. The caller has the page's translation already.
 BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
     const u64 start = linear_rip(c, rip);
-    Builder builder(out, static_cast<u16>(start & kPageMask));
+    Builder builder(out, static_cast<u16>(start & kPageMask), c.jit != nullptr && !mode.single);
     BuildResult result;
     result.block.page = {first.physical, kNoPage};
     const u64 page_end = (start & ~kPageMask) + kPageSize;
@@ -258,6 +268,10 @@ BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
 
 }  // namespace
 
+bool is_undefined(const Op& op) {
+    return op.fn == Handler{continue_with<undefined>} || op.fn == Handler{continue_with<too_long>};
+}
+
 // --- the cache
 
 BlockCache::BlockCache()
@@ -271,6 +285,7 @@ void BlockCache::reserve(u32 wanted_ops) {
 }
 
 void BlockCache::drop_all() {
+    if (jit != nullptr) jit->drop_all();
     hash.fill({});
     buckets.fill(kNone);
     op_count = block_count = 0;
@@ -302,6 +317,7 @@ void BlockCache::drop_page(u64 page) {
             continue;
         }
         if (b.key != 0) {
+            if (jit != nullptr) jit->drop(b.ops[0]);
             for (u32 n = 0; n < b.op_count; ++n) const_cast<Op&>(b.ops[n]).fn = run_stale;
             // The end op counts nothing of its own, unlike an instruction that is not executed.
             Op& last = const_cast<Op&>(b.ops[b.op_count - 1]);

@@ -46,6 +46,7 @@ struct BlockCache {
     std::unique_ptr<Block[]> blocks;
     u32 op_count = 0;
     u32 block_count = 0;
+    jit::Jit* jit = nullptr;  // to be told what is dropped; null: nothing is translated
     std::array<u32, kBuckets> buckets{};
     u64 builds = 0;
     u64 drops = 0;  // changes whenever code was dropped, possibly by another CPU while this one was parked
@@ -73,5 +74,8 @@ struct BlockCache {
 
 // The block at c.rip, decoded now if it is not in the cache. Raises what the fetch raises.
 const Op* block_at_rip(Vcpu& c, bool single);
+
+// The op raises #UD or #GP for an instruction that is none.
+[[nodiscard]] bool is_undefined(const Op& op);
 
 }  // namespace tessera::soft

@@ -5,6 +5,8 @@
 #include "cpu/soft/blocks.h"
 #include "cpu/soft/exec.h"
 #include "cpu/soft/fp/fp.h"
+#include "cpu/soft/jit/gs_base.h"
+#include "cpu/soft/jit/jit.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 
@@ -26,7 +28,13 @@ constexpr u64 kDr6SingleStep = 1 << 14;
 
 class SoftCpu final : public Cpu, public CpuWaker {
 public:
-    explicit SoftCpu(Vcpu& vcpu) : c_(vcpu) { c_.blocks = &blocks_; }
+    explicit SoftCpu(Vcpu& vcpu) : c_(vcpu) {
+        c_.self = &c_;
+        c_.blocks = &blocks_;
+        const SoftCpuConfig& config = c_.system->config();
+        if (config.jit) jit_ = jit::Jit::create(c_, config.code_cache);
+        c_.jit = blocks_.jit = jit_.get();
+    }
 
     Exit run() override { return enter(~u64{0}); }
     Exit step(u64 count) override { return enter(count); }
@@ -47,6 +55,7 @@ private:
     Exit enter(u64 steps) {
         c_.system->enter_guest(c_);
         fp_enter(c_);
+        const jit::GsBase gs(jit_ != nullptr ? &c_ : nullptr);
         const Exit exit = dispatch(steps);
         x87_save(c_);
         fp_leave(c_);
@@ -72,7 +81,7 @@ private:
     }
 
     [[nodiscard]] bool must_single_step() const {
-        return c_.shadow || steps_ != ~u64{0} || (c_.eflags & x86::eflags::kRf) != 0 ||
+        return c_.shadow || steps_ != ~u64{0} || c_.by_hand != 0 || (c_.eflags & x86::eflags::kRf) != 0 ||
                needs_single_step(c_) || (c_.tracer != nullptr && c_.tracer->instructions);
     }
 
@@ -121,6 +130,7 @@ private:
         c_.eflags &= ~x86::eflags::kRf;
         // [SDM 3B 17.3.1.4] What counts is TF when the instruction begins, so POPF clearing it still traps.
         c_.step_trap = (c_.eflags & x86::eflags::kTf) != 0;
+        if (c_.by_hand != 0) --c_.by_hand;
         const u64 before = c_.instructions;
         c_.attention.fetch_or(kAttendSingle);
         const Op* op = block_at_rip(c_, true);
@@ -153,6 +163,7 @@ private:
 
     Vcpu& c_;
     BlockCache blocks_;
+    std::unique_ptr<jit::Jit> jit_;
     u64 steps_ = 0;
 };
 

@@ -19,6 +19,9 @@ namespace tessera::soft {
 
 class SoftSystem;
 struct BlockCache;
+namespace jit {
+class Jit;
+}
 
 inline constexpr u8 kZeroSlot = 16;  // Vcpu::reg[16] is always 0
 inline constexpr u8 kRipSlot = 17;   // linear address of the current code page, less the CS base
@@ -45,6 +48,9 @@ enum FpTrap : u16 {
     kTrapX87Cold = 1 << 6,      // the x87 state is not in the host's registers
     kTrapX87Unmasked = 1 << 7,  // the x87 control word unmasks an exception
     kTrapMmxCold = 1 << 8,      // the x87 state is live, or not as MMX instructions leave it
+    // The vector registers are in Vcpu::ymm, not in the host's. Only translated code clears it, and sets it
+    // again before it calls anything.
+    kTrapVectorCold = 1 << 9,
 };
 
 // The cause the current exception delivery belongs to (for double faults and error code bit EXT).
@@ -62,6 +68,14 @@ struct Fault {
     bool has_error = false;
     u32 error = 0;
 };
+
+// Where translated code finds the target of an indirect branch.
+struct TargetEntry {
+    u64 rip = kNoTarget;
+    u64 code = 0;  // host address
+    static constexpr u64 kNoTarget = u64{1} << 63;  // not canonical
+};
+inline constexpr unsigned kTargetEntries = 1024;
 
 struct Vcpu {
     // --- hot
@@ -91,7 +105,16 @@ struct Vcpu {
     u64 rip = 0;  // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
     u64 instructions = 0;   // executed; the dispatcher adds what an early exit left out
     bool rmw_slow = false;  // access.h: rmw_end has work to do
-    u16 fp_traps = kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold;  // FpTrap
+    u16 fp_traps = kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
+
+    // --- translated code (jit/), which addresses all of this by GS
+    u64 host_stack = 0;
+    Vcpu* self = nullptr;
+    u64 jit_target = 0;        // of the indirect branch that left translated code
+    TargetEntry* targets = nullptr;  // the set in force
+    bool op_completed = false;  // the handler called from translated code went on to the next instruction
+    u16 by_hand = 0;            // instructions to execute one at a time before translated code is tried again
+    bool jit_stale = false;     // code was dropped: translated code must be left
 
     // --- control state. Change it through the functions in system.h, which keep the derived fields above
     // true.
@@ -133,6 +156,12 @@ struct Vcpu {
     std::array<std::array<u64, kFetchEntries / 64>, kFetchSets> fetch_filled{};  // a bit for each entry
     AddressSpaces spaces;
     SecondTlb second_tlb;
+    std::array<std::array<TargetEntry, kTargetEntries>, 2> target_sets{};
+    std::array<u32, 2> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
+    alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
+
+    std::array<TlbLog, kTlbNone> tlb_logs{};  // kTlbNone is never filled
+    u64 large_pages = 0;  // bit n: an entry of a large page with (linear >> 22) % 64 == n was filled
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
@@ -158,6 +187,7 @@ struct Vcpu {
     CpuInterrupts* interrupts = nullptr;
     CpuTracer* tracer = nullptr;
     BlockCache* blocks = nullptr;
+    jit::Jit* jit = nullptr;  // null: everything is interpreted
 
     [[nodiscard]] bool long_mode() const { return (msr.efer & x86::efer::kLma) != 0; }
     [[nodiscard]] bool code64() const { return code_size == x86::CodeSize::Bits64; }

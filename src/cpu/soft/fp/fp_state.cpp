@@ -74,7 +74,7 @@ void set_x87_top(x86::Fpu& fpu, unsigned top) {
 }
 
 void update_fp_enables(Vcpu& c) {
-    unsigned traps = 0;
+    unsigned traps = kTrapVectorCold;
     const bool em = (c.cr0 & x86::cr0::kEm) != 0;
     const bool ts = (c.cr0 & x86::cr0::kTs) != 0;
     if (em || ts) traps |= kTrapX87 | kTrapMmx;

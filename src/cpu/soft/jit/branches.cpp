@@ -1,0 +1,184 @@
+// Host code for near branches. What has to fault, or has an odd operand size, is left to the interpreter.
+#include "cpu/soft/jit/layout.h"
+#include "cpu/soft/jit/translator.h"
+#include "cpu/soft/mmu.h"
+
+namespace tessera::soft::jit {
+
+namespace {
+
+using x86::Insn;
+using x86::InsnFlag;
+using x86::Mnemonic;
+using x86::OperandKind;
+
+constexpr unsigned kNotEqual = 5;
+
+}  // namespace
+
+void Translator::emit_branch(const Item& item) {
+    const Insn& in = item.in;
+    const unsigned natural = wide() ? 8 : 4;
+    if (in.operand_size != natural) {
+        bail(item, e_.jmp_near());
+        ended_ = true;
+        return;
+    }
+    switch (in.mnemonic) {
+        case Mnemonic::Jcc: emit_jcc(item); return;
+        case Mnemonic::Loop:
+        case Mnemonic::Loope:
+        case Mnemonic::Loopne:
+        case Mnemonic::Jcxz: emit_loop(item); return;
+        case Mnemonic::Ret: emit_ret(item); break;
+        case Mnemonic::Call:
+            in.is(0, OperandKind::Relative) ? emit_call(item) : emit_indirect(item);
+            break;
+        default:
+            if (in.is(0, OperandKind::Relative))
+                direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+            else
+                emit_indirect(item);
+            break;
+    }
+    ended_ = true;
+}
+
+void Translator::emit_jcc(const Item& item) {
+    if (!in_host_) restore_flags(kS0);
+    const u64 target = branch_target(item);
+    const bool backward = target <= item.rip;
+    if (same_page(target) && !backward) {
+        ExitRecord& r = new_exit(ExitKind::Direct, item);
+        r.target = target;
+        r.n = static_cast<u8>(r.n + 1);
+        Stub stub{.kind = Stub::Kind::Exit};
+        stub.add(r.jump = e_.jcc_near(item.in.condition));
+        stub.exit = &r;
+        stub.link = true;
+        stubs_.push_back(stub);
+        return;
+    }
+    u8* not_taken = e_.jcc_near(item.in.condition ^ 1U);
+    const bool saved = saved_;
+    direct_exit(target, item, backward);
+    e_.bind(not_taken);
+    in_host_ = true;
+    saved_ = saved;
+}
+
+// The host's own instruction decides: none of them writes flags.
+void Translator::emit_loop(const Item& item) {
+    const Insn& in = item.in;
+    const bool equal = in.mnemonic == Mnemonic::Loope || in.mnemonic == Mnemonic::Loopne;
+    if (in.address_size == 2 || (equal && (in.has(InsnFlag::Rep) || in.has(InsnFlag::Repne)))) {
+        bail(item, e_.jmp_near());
+        ended_ = true;
+        return;
+    }
+    if (in.flags_read != 0 && !in_host_) restore_flags(kS0);
+    if (in.address_size == 4) e_.u8_(0x67);
+    e_.u8_(in.opcode);
+    e_.u8_(5);  // over the jump
+    u8* not_taken = e_.jmp_near();
+    const bool saved = saved_;
+    const bool in_host = in_host_;
+    direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+    e_.bind(not_taken);
+    in_host_ = in_host;
+    saved_ = saved;
+}
+
+// S0: the target. Goes on with S1: its entry in the target cache.
+void Translator::find_target(const Item& item) {
+    constexpr unsigned kHashShift = 4, kEntryShift = 4;
+    e_.mov(kS1, kS0);
+    e_.shr_imm(true, kS1, kHashShift);
+    e_.alu(Alu::Xor, false, kS1, kS0);
+    e_.alu_imm(Alu::And, false, kS1, kTargetEntries - 1);
+    e_.shl_imm(false, kS1, kEntryShift);
+    e_.alu(Alu::Add, true, kS1, gs(kOffTargets));
+    e_.alu(Alu::Cmp, true, kS0, {.base = kS1});
+    bail(item, e_.jcc_near(kNotEqual), ExitKind::Indirect);
+    e_.alu_mem_imm(Alu::Cmp, false, gs(kOffAttention), 0);
+    bail(item, e_.jcc_near(kNotEqual));
+}
+
+void Translator::emit_ret(const Item& item) {
+    const Insn& in = item.in;
+    const unsigned size = in.operand_size;
+    const Mem code{.base = kS1, .disp = 8};
+    if (!saved_) save_flags();
+    const Checked at = check_stack(item, 0, size, false, true);
+    e_.op_rm(size == 8, 0x8b, kS0, at.m);
+    find_target(item);
+    const Mem above{.base = kGuestRsp, .disp = static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0))};
+    wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);
+    e_.jmp(code);
+}
+
+void Translator::emit_call(const Item& item) {
+    const unsigned size = item.in.operand_size;
+    const u64 back = next_rip(item);
+    if (wide() && !is_canonical(branch_target(item))) {
+        bail(item, e_.jmp_near());  // #GP
+        return;
+    }
+    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, true);
+    if (size == 4) {
+        e_.store_imm32(at.m, static_cast<u32>(back));
+    } else if (static_cast<u64>(static_cast<s64>(static_cast<s32>(back))) == back) {
+        e_.store_imm(at.m, static_cast<s32>(back));
+    } else {
+        e_.mov_imm(kS0, back);
+        e_.store(at.m, kS0);
+    }
+    const Mem below{.base = kGuestRsp, .disp = -static_cast<s32>(size)};
+    wide() ? e_.lea(kGuestRsp, below) : e_.lea32(kGuestRsp, below);
+    direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+}
+
+void Translator::emit_indirect(const Item& item) {
+    const Insn& in = item.in;
+    const unsigned size = in.operand_size;
+    const bool call = in.mnemonic == Mnemonic::Call;
+    if (in.address_size == 2) {
+        bail(item, e_.jmp_near());
+        return;
+    }
+    if (!saved_) save_flags();
+    if (in.is(0, OperandKind::Memory)) {
+        const auto at = check(item, memory_use(in), true);
+        if (!at) {
+            bail(item, e_.jmp_near());
+            return;
+        }
+        e_.op_rm(size == 8, 0x8b, kS0, at->m);
+    } else if (const HostReg from = host_of(in.operand[0].reg); from != kNoReg) {
+        e_.op_rr(size == 8, 0x8b, kS0, from);
+    } else {
+        e_.op_rm(size == 8, 0x8b, kS0, slot(in.operand[0].reg));
+    }
+    in_host_ = false;
+    find_target(item);
+    if (!call) {
+        e_.jmp(Mem{.base = kS1, .disp = 8});
+        return;
+    }
+    const Mem code = gs(kOffTarget);
+    e_.load(kS0, {.base = kS1, .disp = 8});
+    e_.store(code, kS0);
+    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, true);
+    const u64 back = next_rip(item);
+    if (size == 4) {
+        e_.store_imm32(at.m, static_cast<u32>(back));
+    } else {
+        e_.mov_imm(kS0, back);
+        e_.store(at.m, kS0);
+    }
+    const Mem below{.base = kGuestRsp, .disp = -static_cast<s32>(size)};
+    wide() ? e_.lea(kGuestRsp, below) : e_.lea32(kGuestRsp, below);
+    e_.jmp(code);
+}
+
+}  // namespace tessera::soft::jit

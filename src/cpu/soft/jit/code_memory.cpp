@@ -1,0 +1,43 @@
+#include "cpu/soft/jit/code_memory.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace tessera::soft::jit {
+
+std::unique_ptr<CodeMemory> CodeMemory::create(u64 size) {
+    const int file = memfd_create("tessera-code", MFD_CLOEXEC);
+    if (file < 0) return nullptr;
+    void* write = MAP_FAILED;
+    void* run = MAP_FAILED;
+    if (ftruncate(file, static_cast<off_t>(size)) == 0) {
+        write = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        run = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+    }
+    if (write == MAP_FAILED || run == MAP_FAILED) {
+        if (write != MAP_FAILED) munmap(write, size);
+        if (run != MAP_FAILED) munmap(run, size);
+        close(file);
+        return nullptr;
+    }
+    return std::unique_ptr<CodeMemory>(
+        new CodeMemory(static_cast<u8*>(write), static_cast<u8*>(run), size, file));
+}
+
+CodeMemory::~CodeMemory() {
+    munmap(write_, size_);
+    munmap(run_, size_);
+    close(file_);
+}
+
+void CodeMemory::release(u8* from) {
+    constexpr u64 kPage = 4096;
+    const u64 first = (static_cast<u64>(from - write_) + kPage - 1) & ~(kPage - 1);
+    if (first < size_)
+        (void)fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first),
+                        static_cast<off_t>(size_ - first));
+}
+
+}  // namespace tessera::soft::jit

@@ -1,0 +1,329 @@
+// Translations: made, found, linked, dropped; and what happens when translated code is left.
+#include "cpu/soft/jit/jit.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "cpu/soft/exec.h"
+#include "cpu/soft/fp/fp_state.h"
+#include "cpu/soft/jit/runtime.h"
+#include "cpu/soft/jit/translator.h"
+#include "cpu/soft/soft_system.h"
+#include "cpu/soft/system.h"
+
+namespace tessera::soft::jit {
+
+namespace {
+
+constexpr u64 kRunsBeforeTranslation = 16;
+constexpr u64 kRoomForBlock = 64 * kKiB;
+constexpr u64 kFullSegment = u64{1} << 32;
+constexpr u8 kUntranslatable = 0xff;
+
+// What translated code takes for granted beyond the block's key. kUntranslatable: not to be entered now.
+[[nodiscard]] u8 mode_of(const Vcpu& c) {
+    const u8 user = c.cpl == 3 ? kModeUser : 0;
+    if (c.code64()) return user;
+    if (c.code_size != x86::CodeSize::Bits32 || c.sp_mask != 0xffff'ffff || c.code_end < kFullSegment ||
+        c.seg_base[x86::Cs] != 0)
+        return kUntranslatable;
+    for (const auto seg : {x86::Es, x86::Ss, x86::Ds})
+        if (c.seg_base[seg] != 0 || c.read_end[seg] < kFullSegment || c.write_end[seg] < kFullSegment)
+            return kUntranslatable;
+    return user;
+}
+
+using Enter = ExitRecord* (*)(Vcpu&, const void*);
+
+TESSERA_HANDLER void run_returned(Vcpu& c, const Op* /*op*/) {
+    c.op_completed = true;
+}
+
+}  // namespace
+
+namespace {
+
+TESSERA_HANDLER void run_translated(Vcpu& c, const Op* op) {
+    op = Runtime::run(c, op);
+    if (op == nullptr) return;
+    TESSERA_MUSTTAIL return op->fn(c, op);
+}
+
+TESSERA_HANDLER void run_counted(Vcpu& c, const Op* op) {
+    if (--const_cast<Op*>(op)->imm != 0) [[likely]]
+        TESSERA_NEXT(c, op);
+    op = Runtime::promote(c, op);
+    if (op == nullptr) return;
+    TESSERA_MUSTTAIL return op->fn(c, op);
+}
+
+TESSERA_HANDLER void run_never_translated(Vcpu& c, const Op* op) {
+    TESSERA_NEXT(c, op);
+}
+
+[[nodiscard]] Translation* first_of(const Op& head) {
+    return reinterpret_cast<Translation*>(head.imm);  // NOLINT(performance-no-int-to-ptr)
+}
+
+}  // namespace
+
+// --- the handler of one instruction, for translated code.
+
+u64 Runtime::run_op(Vcpu& c, const Op* op) {
+    Op* to = c.jit_ops.data();
+    const u16 ip = op->ip;
+    for (; op->ip == ip && to < c.jit_ops.data() + c.jit_ops.size() - 1; ++op) *to++ = *op;
+    const Op& last = to[-1];
+    *to = {};
+    to->fn = run_returned;
+    c.op_completed = false;
+    const Op* first = c.jit_ops.data();
+    first->fn(c, first);
+    if (!c.op_completed) return 0;
+    if (!c.jit_stale) [[likely]]
+        return 1;
+    c.rip = next_rip(c, last);
+    return 0;
+}
+
+void Runtime::prepare(Vcpu& c) {
+    const unsigned set = c.cpl == 3 ? 1 : 0;
+    const u32 gen = set == 0 ? c.exec_gen_kernel : c.exec_gen_user;
+    if (c.target_gen[set] != gen) {
+        c.target_gen[set] = gen;
+        c.target_sets[set].fill({});
+    }
+    c.targets = c.target_sets[set].data();
+    c.jit_stale = false;
+}
+
+// The ops at c.rip if they are at hand; null: by way of the dispatcher.
+const Op* Runtime::interpret_at_rip(Vcpu& c) {
+    if (c.attention.load(std::memory_order_relaxed) != 0) return nullptr;
+    u64 lin = c.rip;
+    u64 base = 0;
+    if (!c.code64()) {
+        if (c.rip >= c.code_end) return nullptr;
+        base = c.seg[x86::Cs].base;
+        lin = static_cast<u32>(base + c.rip);
+    }
+    const FetchEntry& page = fetch_entry(c, lin);
+    if (page.tag != (lin & ~kPageMask)) return nullptr;
+    const Op* ops = c.blocks->find(
+        BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size)));
+    if (ops != nullptr) c.reg[kRipSlot] = page.tag - base;
+    return ops;
+}
+
+const Op* Runtime::run(Vcpu& c, const Op* head) {
+    Jit& jit = *c.jit;
+    const u8 mode = mode_of(c);
+    if (mode == kUntranslatable) return head + 1;
+    Translation* t = jit.find(head, mode);
+    if (t == nullptr) {
+        const u64 drops = c.blocks->drops;
+        t = jit.translate(head, mode);
+        if (c.blocks->drops != drops) {
+            c.rip = insn_rip(c, head[1]);
+            return nullptr;
+        }
+        if (t == nullptr) return head + 1;
+    }
+    const auto enter = reinterpret_cast<Enter>(const_cast<void*>(jit.run_address(jit.thunk_.enter)));
+    Figures& figures = jit.figures_;
+    for (;;) {
+        prepare(c);
+        ExitRecord* exit = enter(c, jit.run_address(t->entry_saved));
+        if (exit == nullptr) {
+            ++figures.exits_resume;
+            return nullptr;
+        }
+        c.instructions += exit->n;
+        switch (exit->kind) {
+            case ExitKind::Interpret:
+                ++figures.exits_interpret;
+                c.reg[kRipSlot] = exit->from->page;
+                return exit->op;
+            case ExitKind::ByHand:
+                ++figures.exits_by_hand;
+                c.reg[kRipSlot] = exit->from->page;
+                c.rip = insn_rip(c, *exit->op);
+                c.by_hand = kInsnsByHand;
+                return nullptr;
+            case ExitKind::Indirect: {
+                ++figures.exits_indirect;
+                if (const Translation* to = jit.at_rip(c.jit_target, mode)) {
+                    const u64 index = ((c.jit_target >> 4) ^ c.jit_target) & (kTargetEntries - 1);
+                    c.targets[index] = {c.jit_target,
+                                        reinterpret_cast<u64>(jit.run_address(to->entry_saved))};
+                }
+                c.reg[kRipSlot] = exit->from->page;
+                return exit->op;
+            }
+            case ExitKind::Direct:
+            case ExitKind::Resume: break;
+        }
+        ++figures.exits_direct;
+        c.rip = exit->target;
+        if (c.attention.load(std::memory_order_relaxed) != 0) return nullptr;
+        t = jit.at_rip(exit->target, mode);
+        if (t == nullptr) return interpret_at_rip(c);
+        jit.link(*exit, *t);
+    }
+}
+
+const Op* Runtime::promote(Vcpu& c, const Op* head) {
+    auto& op = const_cast<Op&>(*head);
+    const u8 mode = mode_of(c);
+    if (mode == kUntranslatable) {
+        op.imm = kRunsBeforeTranslation;
+        return head + 1;
+    }
+    const u64 drops = c.blocks->drops;
+    op.imm = 0;
+    op.fn = run_translated;
+    Translation* t = c.jit->translate(head, mode);
+    if (c.blocks->drops != drops) {
+        // Decoded code is gone, perhaps this block's too.
+        c.rip = insn_rip(c, c.jit_ops[0]);
+        return nullptr;
+    }
+    if (t == nullptr) {
+        op.fn = run_never_translated;
+        return head + 1;
+    }
+    return head;
+}
+
+// --- translations
+
+std::unique_ptr<Jit> Jit::create(Vcpu& c, u64 cache_size) {
+    auto code = CodeMemory::create(cache_size);
+    if (code == nullptr) return nullptr;
+    return std::unique_ptr<Jit>(new Jit(c, std::move(code)));
+}
+
+Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code) : c_(c), code_(std::move(code)) {
+    emit_thunks();
+}
+
+void Jit::init_head(Op& head) {
+    head.fn = run_counted;
+    head.imm = kRunsBeforeTranslation;
+}
+
+bool Jit::is_undefined(const Op* op) {
+    while (op[1].ip == op->ip) ++op;
+    return soft::is_undefined(*op);
+}
+
+Translation* Jit::find(const Op* head, u8 mode) {
+    for (Translation* t = first_of(*head); t != nullptr; t = t->other)
+        if (t->page == c_.reg[kRipSlot] && t->mode == mode) return t;
+    return nullptr;
+}
+
+Translation* Jit::at_rip(u64 rip, u8 mode) {
+    if (!c_.code64()) rip = static_cast<u32>(rip);
+    const FetchEntry& page = fetch_entry(c_, rip);
+    if (page.tag != (rip & ~kPageMask)) return nullptr;
+    const Op* head =
+        c_.blocks->find(BlockCache::key_of(page.physical | (rip & kPageMask), static_cast<u64>(c_.code_size)));
+    if (head == nullptr || head->fn != run_translated) return nullptr;
+    const u64 before = c_.reg[kRipSlot];
+    c_.reg[kRipSlot] = page.tag;
+    Translation* t = find(head, mode);
+    c_.reg[kRipSlot] = before;
+    return t;
+}
+
+Translation* Jit::translate(const Op* head, u8 mode) {
+    // Kept for a caller that finds all blocks gone.
+    c_.jit_ops[0] = head[1];
+    if (static_cast<u64>(code_->end() - at_) < kRoomForBlock) {
+        ++figures_.flushes;
+        c_.blocks->drop_all();
+        return nullptr;
+    }
+    const u64 drops = c_.blocks->drops;
+    const u64 page = c_.reg[kRipSlot];
+    const FetchEntry fetched = fetch_entry(c_, page);
+    if (fetched.tag != page || fetched.host == nullptr) return nullptr;
+    Translation& t = translations_.emplace_back();
+    t.page = page;
+    t.mode = mode;
+    Emitter e(at_, code_->end(), code_->to_run());
+    const size_t exits = exits_.size();
+    Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
+                          c_.system->count() == 1);
+    if (!translator.read(head)) {
+        translations_.pop_back();
+        return nullptr;
+    }
+    translator.analyse();
+    if (c_.blocks->drops != drops) {
+        translations_.pop_back();
+        return nullptr;
+    }
+    translator.emit();
+    ++figures_.translations;
+    figures_.instructions += translator.insns();
+    figures_.bytes += static_cast<u64>(e.here() - at_);
+    at_ = e.here();
+    for (size_t i = exits; i < exits_.size(); ++i) t.outgoing.push_back(&exits_[i]);
+    auto& op = const_cast<Op&>(*head);
+    t.other = first_of(op);
+    op.imm = reinterpret_cast<u64>(&t);
+    return &t;
+}
+
+void Jit::link(ExitRecord& exit, Translation& to) {
+    const u32 gen = c_.cpl == 3 ? c_.exec_gen_user : c_.exec_gen_kernel;
+    if (exit.stamp != nullptr) __builtin_memcpy(exit.stamp, &gen, sizeof gen);
+    if (exit.linked_to == &to || exit.jump == nullptr) return;
+    if (exit.from->dropped || to.dropped) return;
+    unlink(exit);
+    Emitter::patch(exit.jump, exit.saved_flags ? to.entry_saved : to.entry);
+    exit.linked_to = &to;
+    to.incoming.push_back(&exit);
+    ++figures_.links;
+}
+
+void Jit::unlink(ExitRecord& exit) {
+    if (exit.linked_to == nullptr) return;
+    auto& list = exit.linked_to->incoming;
+    list.erase(std::remove(list.begin(), list.end(), &exit), list.end());
+    exit.linked_to = nullptr;
+    Emitter::patch(exit.jump, exit.unlinked);
+}
+
+void Jit::drop_one(Translation& t) {
+    t.dropped = true;
+    ++figures_.drops;
+    for (ExitRecord* exit : std::exchange(t.incoming, {})) {
+        exit->linked_to = nullptr;
+        Emitter::patch(exit->jump, exit->unlinked);
+    }
+    for (ExitRecord* exit : t.outgoing) unlink(*exit);
+}
+
+void Jit::drop(const Op& head) {
+    if (head.fn != run_translated) return;
+    for (Translation* t = first_of(head); t != nullptr; t = t->other) drop_one(*t);
+    forget_targets();
+}
+
+void Jit::forget_targets() {
+    for (auto& set : c_.target_sets) set.fill({});
+    c_.jit_stale = true;
+}
+
+void Jit::drop_all() {
+    translations_.clear();
+    exits_.clear();
+    at_ = first_;
+    code_->release(at_);
+    forget_targets();
+}
+
+}  // namespace tessera::soft::jit

@@ -1,0 +1,109 @@
+// The block translator (tier T1, soft-cpu.md 4): what the interpreter sees of it.
+//
+// A block that the interpreter has run often enough is translated once per linear page and privilege level.
+// Translated code calls the interpreter's own handlers for what is rare, and leaves to run_translated (in
+// jit.cpp) whenever it does not know where to go on.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "cpu/soft/blocks.h"
+#include "cpu/soft/jit/code_memory.h"
+#include "cpu/soft/vcpu.h"
+
+namespace tessera::soft::jit {
+
+struct Translation;
+
+// Why translated code has come back.
+enum class ExitKind : u8 {
+    Direct,     // a branch to `target`, not linked, or not to be followed now
+    Indirect,   // the branch `op` to Vcpu::jit_target, which the target cache does not know
+    Interpret,  // the instruction at `op` and what follows are for the interpreter
+    ByHand,     // likewise, but one at a time: the x87 or vector unit is not as translated code wants it
+    Resume,     // an interpreter's handler has ended the block; Vcpu::rip is set
+};
+
+struct ExitRecord {
+    ExitKind kind = ExitKind::Direct;
+    bool saved_flags = false;  // link to the entry that takes the flags from Vcpu::status
+    u8 n = 0;                  // instructions of the block executed by then
+    u64 target = 0;            // Direct: RIP
+    const Op* op = nullptr;    // Interpret, Indirect, ByHand
+    u8* jump = nullptr;        // Direct: the distance field of the jump to be linked
+    u8* unlinked = nullptr;    // where it leads while it is not
+    u8* stamp = nullptr;       // of an exit to another page: the number to compare with Vcpu::exec_gen
+    Translation* from = nullptr;
+    Translation* linked_to = nullptr;
+};
+
+struct Translation {
+    u64 page = 0;  // Vcpu::reg[kRipSlot] while it runs
+    u8 mode = 0;
+    bool dropped = false;
+    u8* entry = nullptr;        // flags in the host's; places in the writable mapping
+    u8* entry_saved = nullptr;  // flags in Vcpu::status
+    Translation* other = nullptr;  // the same block at another page or mode
+    std::vector<ExitRecord*> incoming;
+    std::vector<ExitRecord*> outgoing;
+};
+
+struct Figures {
+    u64 translations = 0, instructions = 0, bytes = 0, flushes = 0, drops = 0;
+    u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0, exits_resume = 0;
+};
+
+class Jit {
+public:
+    // Null if the host refuses executable memory.
+    static std::unique_ptr<Jit> create(Vcpu& c, u64 cache_size);
+    Jit(const Jit&) = delete;
+    Jit& operator=(const Jit&) = delete;
+
+    // The handler at the head of each block: counts its runs down in Op::imm, then translates.
+    static void init_head(Op& head);
+
+    // The block whose head this is goes away.
+    void drop(const Op& head);
+    // All code goes away; the caller drops all blocks.
+    void drop_all();
+
+    [[nodiscard]] const Figures& figures() const { return figures_; }
+    [[nodiscard]] u64 code_bytes() const { return static_cast<u64>(at_ - code_->begin()); }
+
+private:
+    friend class Translator;
+    friend struct Runtime;
+
+    Jit(Vcpu& c, std::unique_ptr<CodeMemory> code);
+
+    void emit_thunks();
+    Translation* translate(const Op* head, u8 mode);
+    Translation* find(const Op* head, u8 mode);
+    Translation* at_rip(u64 rip, u8 mode);
+    void link(ExitRecord& exit, Translation& to);
+    void unlink(ExitRecord& exit);
+    void drop_one(Translation& t);
+    void forget_targets();
+    // The instruction is not one the guest has.
+    [[nodiscard]] static bool is_undefined(const Op* op);
+    [[nodiscard]] const void* run_address(const u8* at) const { return at + code_->to_run(); }
+
+    Vcpu& c_;
+    std::unique_ptr<CodeMemory> code_;
+    u8* first_ = nullptr;  // after the thunks
+    u8* at_ = nullptr;
+    std::deque<Translation> translations_;
+    std::deque<ExitRecord> exits_;
+    Figures figures_;
+
+    // Thunks, in the writable mapping.
+    struct {
+        u8 *enter, *exit, *exit_saved, *exit_indirect, *call_op, *call_op_saving, *load_vectors;
+    } thunk_{};
+};
+
+}  // namespace tessera::soft::jit

@@ -1,0 +1,35 @@
+// Where translated code finds the fields of the Vcpu it addresses by GS.
+#pragma once
+
+#include <cstddef>
+
+#include "cpu/soft/vcpu.h"
+
+namespace tessera::soft::jit {
+
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Winvalid-offsetof"
+inline constexpr u64 kOffReg = offsetof(Vcpu, reg);
+inline constexpr u64 kOffStatus = offsetof(Vcpu, status);
+inline constexpr u64 kOffAttention = offsetof(Vcpu, attention);
+inline constexpr u64 kOffTlb = offsetof(Vcpu, tlb);
+inline constexpr u64 kOffSegBase = offsetof(Vcpu, seg_base);
+inline constexpr u64 kOffReadEnd = offsetof(Vcpu, read_end);
+inline constexpr u64 kOffWriteEnd = offsetof(Vcpu, write_end);
+inline constexpr u64 kOffSeg = offsetof(Vcpu, seg);
+inline constexpr u64 kOffFpTraps = offsetof(Vcpu, fp_traps);
+inline constexpr u64 kOffHostStack = offsetof(Vcpu, host_stack);
+inline constexpr u64 kOffSelf = offsetof(Vcpu, self);
+inline constexpr u64 kOffTarget = offsetof(Vcpu, jit_target);
+inline constexpr u64 kOffTargets = offsetof(Vcpu, targets);
+inline constexpr u64 kOffExecGenKernel = offsetof(Vcpu, exec_gen_kernel);
+inline constexpr u64 kOffExecGenUser = offsetof(Vcpu, exec_gen_user);
+inline constexpr u64 kOffYmm = offsetof(Vcpu, ymm);
+inline constexpr u64 kOffFpu = offsetof(Vcpu, fpu);
+#pragma clang diagnostic pop
+inline constexpr u64 kOffTagR = offsetof(TlbEntry, tag_r);
+inline constexpr u64 kOffTagW = offsetof(TlbEntry, tag_w);
+inline constexpr u64 kOffAddend = offsetof(TlbEntry, addend);
+static_assert(sizeof(TlbEntry) == 32 && sizeof(TargetEntry) == 16 && sizeof(x86::Segment) == 24);
+
+}  // namespace tessera::soft::jit

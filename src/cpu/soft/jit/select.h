@@ -1,0 +1,31 @@
+// Which guest instructions run as copies of themselves, and where their operands stand in the encoding.
+#pragma once
+
+#include "cpu/x86/insn.h"
+
+namespace tessera::soft::jit {
+
+// The places of integer registers in an encoding.
+struct Places {
+    bool reg = false;   // ModRM.reg, or the opcode's low bits
+    bool rm = false;    // ModRM.rm as a register
+    bool vvvv = false;
+    u8 reg_number = 0, rm_number = 0;  // as encoded (AH is 4), vvvv is Insn::vex_vvvv
+    bool reg_high = false, rm_high = false;  // AH CH DH BH
+};
+
+struct MemoryUse {
+    bool used = false;  // there is a memory operand that is accessed
+    bool write = false;
+    u8 size = 0;
+    bool aligned = false;  // #GP unless aligned to its size
+};
+
+[[nodiscard]] Places places_of(const x86::Insn& in);
+[[nodiscard]] MemoryUse memory_use(const x86::Insn& in);
+// The instruction may be copied, once its integer registers and its memory operand are replaced.
+[[nodiscard]] bool is_copyable(const x86::Insn& in);
+// Which operands (bit n: operand n) the instruction writes, if they are integer registers.
+[[nodiscard]] unsigned written_operands(const x86::Insn& in);
+
+}  // namespace tessera::soft::jit

@@ -1,0 +1,136 @@
+// The ways into and out of translated code.
+#include "cpu/soft/jit/layout.h"
+#include "cpu/soft/jit/runtime.h"
+#include "cpu/soft/jit/translator.h"
+
+namespace tessera::soft::jit {
+
+namespace {
+
+[[nodiscard]] Mem gs(u64 offset) {
+    return {.disp = static_cast<s32>(offset), .gs = true};
+}
+constexpr std::array<HostReg, 6> kCalleeSaved{kRbx, kRbp, kR12, kR13, kR14, kR15};
+
+// RAX apart, which the flags pass through.
+template <typename F>
+void for_registers(F f) {
+    for (unsigned guest = 1; guest < 16; ++guest)
+        if (host_of(guest) != kNoReg) f(host_of(guest), gs(kOffReg + guest * 8));
+}
+
+void move_vectors(Emitter& e, bool to_memory) {
+    for (unsigned n = 0; n < 16; ++n) {
+        e.u8_(0x65);
+        e.u8_(0xc4);
+        e.u8_(n < 8 ? 0xe1 : 0x61);
+        e.u8_(0x7c);  // 256 bits
+        e.u8_(to_memory ? 0x11 : 0x10);
+        e.operand(n, Mem{.disp = static_cast<s32>(kOffYmm + n * 32)});
+    }
+}
+
+void change_traps(Emitter& e, bool cold) {
+    e.u8_(0x66);
+    e.op_rm(false, 0x81, cold ? 1 : 4, gs(kOffFpTraps));  // or, and
+    e.u16_(cold ? u32{kTrapVectorCold} : ~u32{kTrapVectorCold} & 0xffff);
+}
+
+// Leaves BL 1 if they were live.
+void save_vectors(Emitter& e) {
+    constexpr unsigned kNotZero = 5;
+    e.test_mem32(gs(kOffFpTraps), kTrapVectorCold);
+    e.u8_(0x0f), e.u8_(0x94), e.u8_(0xc3);  // setz bl
+    u8* cold = e.jcc_near(kNotZero);
+    move_vectors(e, true);
+    e.u8_(0xc5), e.u8_(0xf8), e.u8_(0x77);  // vzeroupper
+    change_traps(e, true);
+    e.bind(cold);
+}
+
+void leave(Emitter& e) {
+    e.load(kRsp, gs(kOffHostStack));
+    e.alu_imm(Alu::Add, true, kRsp, 8);
+    for (size_t i = kCalleeSaved.size(); i-- > 0;) e.pop(kCalleeSaved[i]);
+    e.ret();
+}
+
+void save_status(Emitter& e) {
+    e.lahf_seto();
+    e.store16(gs(kOffStatus), kRax);
+}
+
+}  // namespace
+
+void Jit::emit_thunks() {
+    Emitter e(code_->begin(), code_->end(), code_->to_run());
+    const Mem rax = gs(kOffReg);
+    constexpr unsigned kZero = 4;
+
+    // ExitRecord* enter(Vcpu& (GS has it), const void* code)
+    thunk_.enter = e.here();
+    for (const HostReg r : kCalleeSaved) e.push(r);
+    e.alu_imm(Alu::Sub, true, kRsp, 8);
+    e.store(gs(kOffHostStack), kRsp);
+    e.mov(kS1, kRsi);
+    for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
+    e.load(kRax, rax);
+    e.jmp(kS1);
+
+    // S1: the exit record.
+    thunk_.exit_indirect = e.here();
+    e.store(gs(kOffTarget), kS0);
+    thunk_.exit_saved = e.here();
+    e.store(rax, kRax);
+    u8* common = e.jmp_near();
+    thunk_.exit = e.here();
+    e.store(rax, kRax);
+    save_status(e);
+    e.bind(common);
+    for_registers([&](HostReg host, const Mem& m) { e.store(m, host); });
+    save_vectors(e);
+    e.mov(kRax, kS1);
+    leave(e);
+
+    // S1: the op, S0: the page. Called with the stack 8 bytes off its alignment.
+    thunk_.call_op_saving = e.here();
+    e.store(rax, kRax);
+    save_status(e);
+    common = e.jmp_near();
+    thunk_.call_op = e.here();
+    e.store(rax, kRax);
+    e.bind(common);
+    for_registers([&](HostReg host, const Mem& m) { e.store(m, host); });
+    e.store(gs(kOffReg + kRipSlot * 8), kS0);
+    save_vectors(e);
+    e.load(kRdi, gs(kOffSelf));
+    e.mov(kRsi, kS1);
+    e.mov_imm(kRax, reinterpret_cast<u64>(&Runtime::run_op));
+    e.alu_imm(Alu::Sub, true, kRsp, 8);
+    e.call(kRax);
+    e.alu_imm(Alu::Add, true, kRsp, 8);
+    e.test(true, kRax, kRax);
+    u8* gone = e.jcc_near(kZero);
+    e.u8_(0x84), e.u8_(0xdb);  // test bl, bl
+    u8* cold = e.jcc_near(kZero);
+    move_vectors(e, false);
+    change_traps(e, false);
+    e.bind(cold);
+    for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
+    e.op_rm(false, 0x0fb7, kRax, gs(kOffStatus));
+    e.sahf_from_ax();
+    e.load(kRax, rax);
+    e.ret();
+    e.bind(gone);
+    e.mov_imm(kRax, 0);
+    leave(e);
+
+    thunk_.load_vectors = e.here();
+    move_vectors(e, false);
+    change_traps(e, false);
+    e.ret();
+
+    first_ = at_ = e.here();
+}
+
+}  // namespace tessera::soft::jit

@@ -1,0 +1,291 @@
+// Reading a block, the flags' liveness, and leaving translated code.
+#include "cpu/soft/jit/translator.h"
+
+#include "cpu/soft/jit/layout.h"
+#include "cpu/soft/mmu.h"
+#include "cpu/soft/soft_system.h"
+
+namespace tessera::soft::jit {
+
+namespace {
+
+using x86::Insn;
+using x86::InsnClass;
+using x86::Mnemonic;
+using x86::OperandKind;
+
+constexpr u16 kAll = x86::eflags::kStatus;
+
+[[nodiscard]] u16 killed(const Insn& in) {
+    return static_cast<u16>(in.flags_written | in.flags_undefined);
+}
+// What leaves the block, or shows the flags to others.
+[[nodiscard]] bool shows_flags(const Insn& in) {
+    return in.insn_class == InsnClass::System || in.insn_class == InsnClass::XState;
+}
+
+}  // namespace
+
+Mem Translator::slot(unsigned guest) {
+    return gs(kOffReg + guest * 8);
+}
+
+u64 Translator::next_rip(const Item& item) const {
+    const u64 rip = item.rip + item.in.length;
+    return wide() ? rip : static_cast<u32>(rip);
+}
+
+u64 Translator::branch_target(const Item& item) const {
+    const u64 rip = item.rip + item.in.length + item.in.immediate;
+    return wide() ? rip : static_cast<u32>(rip);
+}
+
+bool Translator::read(const Op* head) {
+    const Op* op = head + 1;
+    for (;;) {
+        if (op->len == 0) break;  // the end, or a check of a second page
+        Item item{};
+        const u64 offset = op->ip;
+        if (offset + op->len > kPageSize) return false;
+        std::memcpy(item.bytes.data(), page_.host + offset, op->len);
+        if (x86::decode(std::span(item.bytes.data(), op->len), c_.code_size, item.in) != x86::DecodeStatus::Ok ||
+            item.in.length != op->len)
+            break;
+        item.rip = out_.page + offset;
+        item.op = op;
+        items_.push_back(item);
+        while (op[1].ip == op->ip) ++op;  // an address computed before
+        ++op;
+    }
+    // A block of nothing but what the interpreter has to do anyway.
+    return !items_.empty();
+}
+
+// --- flags
+
+// Which flags count at `rip`, as far as a few instructions tell.
+u16 Translator::live_at(u64 rip, unsigned depth) const {
+    constexpr unsigned kInsns = 8, kDepth = 2;
+    if (strict_ || depth == kDepth) return kAll;
+    u16 live = 0, unknown = kAll;
+    for (unsigned i = 0; i < kInsns; ++i) {
+        if (!same_page(rip)) break;
+        const u64 offset = rip - out_.page;
+        // A change of what is looked at here drops the page's translations, this one among them.
+        note_code(offset);
+        const auto length = std::min<u64>(x86::kMaxInsnLength, kPageSize - offset);
+        Insn in;
+        if (x86::decode(std::span(page_.host + offset, length), c_.code_size, in) != x86::DecodeStatus::Ok) break;
+        if (shows_flags(in)) break;
+        live |= static_cast<u16>(in.flags_read & unknown);
+        unknown &= static_cast<u16>(~killed(in));
+        if (unknown == 0) return live;
+        rip += in.length;
+        if (!wide()) rip = static_cast<u32>(rip);
+        if (in.insn_class == InsnClass::Branch) {
+            if (!in.is(0, OperandKind::Relative)) break;
+            u64 target = rip + in.immediate;
+            if (!wide()) target = static_cast<u32>(target);
+            if (in.mnemonic == Mnemonic::Jmp || in.mnemonic == Mnemonic::Call) {
+                rip = target;
+                continue;
+            }
+            live |= static_cast<u16>(live_at(target, depth + 1) & unknown);
+            if (live == kAll) break;
+        }
+    }
+    return live | unknown;
+}
+
+void Translator::note_code(u64 offset) const {
+    const u64 physical = page_.physical + offset;
+    const MemoryRegion* region = c_.system->world().memory.find(physical);
+    if (region == nullptr || region->kind != RegionKind::Ram) return;
+    const auto size = static_cast<unsigned>(std::min<u64>(x86::kMaxInsnLength, kPageSize - offset));
+    c_.system->mark_code(c_, *region, physical, size);
+}
+
+void Translator::analyse() {
+    u16 live = kAll;
+    for (size_t i = items_.size(); i-- > 0;) {
+        Item& item = items_[i];
+        const Insn& in = item.in;
+        const bool last = i + 1 == items_.size();
+        if (in.insn_class == InsnClass::Branch) {
+            u16 out = 0;
+            const bool falls_through = in.mnemonic != Mnemonic::Jmp && in.mnemonic != Mnemonic::Call && in.mnemonic != Mnemonic::Ret;
+            if (falls_through) out |= last ? live_at(next_rip(item), 0) : live;
+            out |= in.is(0, OperandKind::Relative) ? live_at(branch_target(item), 0) : kAll;
+            live = out;
+        } else if (last) {
+            live = live_at(next_rip(item), 0);
+        }
+        item.live_out = live;
+        live = static_cast<u16>((live & ~killed(in)) | in.flags_read);
+        if (shows_flags(in) || strict_) live = kAll;
+        item.live_in = live;
+    }
+}
+
+void Translator::save_flags() {
+    e_.mov(kS0, kRax);
+    e_.lahf_seto();
+    e_.store16(gs(kOffStatus), kRax);
+    e_.mov(kRax, kS0);
+    saved_ = true;
+}
+
+void Translator::restore_flags(HostReg temporary) {
+    if (temporary == kNoReg)
+        e_.store(slot(x86::Rax), kRax);
+    else
+        e_.mov(temporary, kRax);
+    e_.op_rm(false, 0x0fb7, kRax, gs(kOffStatus));  // movzx eax, word
+    e_.sahf_from_ax();
+    if (temporary == kNoReg)
+        e_.load(kRax, slot(x86::Rax));
+    else
+        e_.mov(kRax, temporary);
+    in_host_ = true;
+}
+
+void Translator::clobber_flags(u16 live) {
+    if (live != 0 && !saved_) save_flags();
+    in_host_ = false;
+}
+
+void Translator::prepare_flags(const Item& item, HostReg temporary) {
+    const u16 written = killed(item.in);
+    const bool needs = item.in.flags_read != 0 || (written != 0 && (item.live_out & ~written) != 0);
+    if (needs && !in_host_) restore_flags(temporary);
+}
+
+void Translator::flags_written(const Item& item) {
+    if (killed(item.in) == 0) return;
+    in_host_ = true;
+    saved_ = false;
+}
+
+// --- leaving
+
+ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
+    ExitRecord& r = jit_.exits_.emplace_back();
+    r.kind = kind;
+    r.n = static_cast<u8>(&item - items_.data());
+    r.op = item.op;
+    r.from = &out_;
+    return r;
+}
+
+// The interpreter is to do this instruction. `from` is where the path comes from.
+void Translator::bail(const Item& item, u8* from, ExitKind kind) {
+    ExitRecord& r = new_exit(kind, item);
+    Stub stub{.kind = in_host_ && !saved_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved};
+    if (kind == ExitKind::Indirect) stub.kind = Stub::Kind::ExitIndirect;
+    stub.add(from);
+    stub.exit = &r;
+    stubs_.push_back(stub);
+}
+
+void Translator::attend(ExitRecord& r) {
+    e_.alu_mem_imm(Alu::Cmp, false, gs(kOffAttention), 0);
+    Stub stub{.kind = Stub::Kind::ExitSaved};
+    stub.add(e_.jcc_near(5));
+    stub.exit = &r;
+    stubs_.push_back(stub);
+}
+
+void Translator::direct_exit(u64 target, const Item& item, bool backward) {
+    if (wide() && !is_canonical(target)) {
+        bail(item, e_.jmp_near());  // #GP
+        return;
+    }
+    ExitRecord& r = new_exit(ExitKind::Direct, item);
+    r.target = target;
+    r.n = static_cast<u8>(r.n + 1);
+    if (same_page(target)) {
+        const u16 live = live_at(target, 0);
+        if (live != 0 && !in_host_) restore_flags(kS0);
+        if (backward && live != 0) {
+            // Nothing here may touch the flags.
+            e_.mov(kS0, kRcx);
+            e_.load32(kRcx, gs(kOffAttention));
+            u8* nothing = e_.jrcxz_short();
+            e_.mov(kRcx, kS0);
+            Stub stub{.kind = Stub::Kind::Exit};
+            stub.add(e_.jmp_near());
+            stub.exit = &r;
+            stubs_.push_back(stub);
+            e_.bind_short(nothing);
+            e_.mov(kRcx, kS0);
+        } else if (backward) {
+            attend(r);
+            in_host_ = false;
+        }
+    } else {
+        if (!saved_) save_flags();
+        r.saved_flags = true;
+        e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
+        r.stamp = e_.here();
+        e_.u32_(~u32{0});
+        Stub stub{.kind = Stub::Kind::ExitSaved};
+        stub.add(e_.jcc_near(5));
+        stub.exit = &r;
+        stubs_.push_back(stub);
+        if (backward) attend(r);
+        in_host_ = false;
+    }
+    Stub stub{.kind = in_host_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved};
+    stub.add(r.jump = e_.jmp_near());
+    stub.exit = &r;
+    stub.link = true;
+    stubs_.push_back(stub);
+}
+
+void Translator::emit_stubs() {
+    for (size_t i = 0; i < stubs_.size(); ++i) {
+        Stub stub = stubs_[i];
+        for (unsigned k = 0; k < stub.count; ++k) e_.bind(stub.from[k]);
+        switch (stub.kind) {
+            case Stub::Kind::CallOp:
+                call_op(stub.op, false);
+                Emitter::patch(e_.jmp_near(), stub.back);
+                break;
+            case Stub::Kind::Exit:
+            case Stub::Kind::ExitSaved:
+            case Stub::Kind::ExitIndirect:
+                if (stub.link) stub.exit->unlinked = e_.here();
+                e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
+                Emitter::patch(e_.jmp_near(), stub.kind == Stub::Kind::Exit        ? jit_.thunk_.exit
+                                              : stub.kind == Stub::Kind::ExitSaved ? jit_.thunk_.exit_saved
+                                                                                   : jit_.thunk_.exit_indirect);
+                break;
+            case Stub::Kind::LoadVectors:
+            case Stub::Kind::LoadX87: {
+                e_.test_mem32(gs(kOffFpTraps), stub.traps);
+                in_host_ = false;
+                saved_ = true;  // or they do not count
+                bail(*stub.item, e_.jcc_near(5), ExitKind::ByHand);
+                if (stub.kind == Stub::Kind::LoadVectors)
+                    Emitter::patch(e_.call_near(), jit_.thunk_.load_vectors);
+                else
+                    call_op(load_x87_op(), false);
+                Emitter::patch(e_.jmp_near(), stub.back);
+                break;
+            }
+        }
+    }
+}
+
+void Translator::emit() {
+    out_.entry_saved = e_.here();
+    if (items_.front().live_in != 0) restore_flags(kS0);
+    out_.entry = e_.here();
+    in_host_ = true;
+    saved_ = false;
+    for (const Item& item : items_) emit_item(item);
+    if (!ended_) direct_exit(next_rip(items_.back()), items_.back(), false);
+    emit_stubs();
+}
+
+}  // namespace tessera::soft::jit

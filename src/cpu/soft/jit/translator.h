@@ -1,0 +1,163 @@
+// Makes host code of one block of guest code, in one pass after a backward pass over the flags.
+//
+// In translated code
+//   guest RAX RCX RDX RBX RBP RSI RDI R8 R12-R15 are in the host registers of the same name, guest RSP in R9;
+//   guest R9 R10 R11 are in memory, Vcpu::reg; R10 and R11 are scratch, S0 and S1;
+//   RSP is the host's stack, GS the Vcpu;
+//   the status flags are the host's, or in Vcpu::status, or both: see Translator::flags_;
+//   vector registers and MXCSR are the host's once a block has found them there (kTrapVectorCold), x87 too.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "cpu/soft/jit/emitter.h"
+#include "cpu/soft/jit/jit.h"
+#include "cpu/soft/jit/reencode.h"
+#include "cpu/soft/jit/select.h"
+
+namespace tessera::soft::jit {
+
+inline constexpr HostReg kS0 = kR10, kS1 = kR11, kGuestRsp = kR9;
+inline constexpr u8 kModeUser = 1;
+
+// Where guest register `g` lives in the host, or kNoReg: in Vcpu::reg.
+[[nodiscard]] inline HostReg host_of(unsigned g) {
+    if (g == 4) return kGuestRsp;
+    return g >= 9 && g <= 11 ? kNoReg : static_cast<HostReg>(g);
+}
+
+class Translator {
+public:
+    Translator(Jit& jit, Vcpu& c, Emitter& e, Translation& out, const FetchEntry& page, bool user, bool strict, bool single_cpu)
+        : jit_(jit), c_(c), e_(e), out_(out), page_(page), user_(user), strict_(strict), single_cpu_(single_cpu) {}
+
+    // Decodes what the interpreter's block beginning with `head` has. False: not for translation.
+    bool read(const Op* head);
+    void analyse();
+    void emit();
+
+    [[nodiscard]] unsigned insns() const { return static_cast<unsigned>(items_.size()); }
+
+private:
+    struct Item {
+        x86::Insn in;
+        std::array<u8, x86::kMaxInsnLength> bytes;
+        u64 rip;
+        const Op* op;  // the first of the interpreter's ops for it
+        u16 live_in;   // status flags whose values count before it, and after it
+        u16 live_out;
+    };
+    // Code out of the way, made at the end.
+    struct Stub {
+        enum class Kind : u8 {
+            CallOp,        // the interpreter's handler does this one, then back
+            Exit,          // leaves; the flags are the host's
+            ExitSaved,     // leaves; the flags are in Vcpu::status, or do not count
+            ExitIndirect,  // likewise, with the target in S0
+            LoadVectors,
+            LoadX87,
+        } kind;
+        std::array<u8*, 4> from{};  // the distance fields that lead here
+        unsigned count = 0;
+        u8* back = nullptr;  // where to go on
+        const Op* op = nullptr;
+        const Item* item = nullptr;
+        ExitRecord* exit = nullptr;
+        bool link = false;  // `from` is what is linked
+        u32 traps = 0;      // LoadVectors, LoadX87: what forbids it
+
+        void add(u8* place) { from[count++] = place; }
+    };
+
+    // --- flags
+    [[nodiscard]] u16 live_at(u64 rip, unsigned depth) const;
+    void note_code(u64 offset) const;
+    void save_flags();
+    // `temporary` keeps RAX meanwhile; kNoReg: there is none to be had.
+    void restore_flags(HostReg temporary);
+    // Before the host's flags are overwritten while `live` count.
+    void clobber_flags(u16 live);
+    // Before an instruction that reads flags, or changes some and leaves others that count.
+    void prepare_flags(const Item& item, HostReg temporary);
+    void flags_written(const Item& item);
+
+    // --- memory (access.cpp)
+    void effective_address(HostReg to, const x86::Insn& in, u64 next, bool may_use_flags, bool narrow);
+    // A checked access. `stub` is the cold path, for the caller to say where it comes back.
+    struct Checked {
+        Mem m;
+        size_t stub;
+        bool s0_free;
+    };
+    // S1 holds the linear address; leaves the addend there.
+    void look_up(size_t stub, unsigned size, bool write, bool aligned);
+    size_t cold_path(const Item& item, bool to_interpreter);
+    // Nothing if the access never can be made this way.
+    std::optional<Checked> check(const Item& item, const MemoryUse& use, bool to_interpreter);
+    Checked check_stack(const Item& item, s32 offset, unsigned size, bool write, bool to_interpreter);
+    void come_back(size_t stub) { stubs_[stub].back = e_.here(); }
+
+    // --- instructions (emit.cpp)
+    void emit_item(const Item& item);
+    void emit_op(const Item& item);
+    void call_op(const Op* op, bool save);
+    [[nodiscard]] static const Op* load_x87_op();
+    [[nodiscard]] bool emit_native(const Item& item);
+    [[nodiscard]] bool emit_copy(const Item& item);
+    void emit_lea(const Item& item);
+    [[nodiscard]] bool emit_push(const Item& item);
+    [[nodiscard]] bool emit_pop(const Item& item);
+    [[nodiscard]] bool emit_leave(const Item& item);
+    [[nodiscard]] bool emit_divide(const Item& item);
+    [[nodiscard]] bool emit_moffs(const Item& item);
+    void check_vectors(const Item& item);
+    void check_x87(const Item& item);
+    void record_x87(const Item& item);
+
+    // --- branches (branches.cpp)
+    void emit_branch(const Item& item);
+    void emit_jcc(const Item& item);
+    void emit_loop(const Item& item);
+    void emit_ret(const Item& item);
+    void emit_call(const Item& item);
+    void emit_indirect(const Item& item);
+    // Jumps to the code of the address in S0, if the target cache has it.
+    void find_target(const Item& item);
+
+    // --- leaving
+    ExitRecord& new_exit(ExitKind kind, const Item& item);
+    void direct_exit(u64 target, const Item& item, bool backward);
+    void attend(ExitRecord& r);
+    void bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
+    void emit_stubs();
+
+    [[nodiscard]] u64 branch_target(const Item& item) const;
+    [[nodiscard]] u64 next_rip(const Item& item) const;
+    [[nodiscard]] bool same_page(u64 rip) const { return rip - out_.page < kPageSize; }
+    [[nodiscard]] bool wide() const { return c_.code64(); }
+    [[nodiscard]] static Mem gs(u64 offset) { return {.disp = static_cast<s32>(offset), .gs = true}; }
+    [[nodiscard]] static Mem slot(unsigned guest);
+
+    Jit& jit_;
+    Vcpu& c_;
+    Emitter& e_;
+    Translation& out_;
+    const FetchEntry& page_;
+    bool user_;
+    bool strict_;  // flags always count
+    bool single_cpu_;
+
+    std::vector<Item> items_;
+    std::vector<Stub> stubs_;
+    bool ended_ = false;  // by the last item, a branch or an instruction that goes back to the dispatcher
+
+    // Where the status flags are. Neither: they do not count.
+    bool in_host_ = true;
+    bool saved_ = false;
+    u32 vectors_checked_ = 0;  // FpTrap bits
+    bool x87_checked_ = false;
+};
+
+}  // namespace tessera::soft::jit
