@@ -160,8 +160,6 @@ struct Vcpu {
     std::array<u32, 2> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
     alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
 
-    std::array<TlbLog, kTlbNone> tlb_logs{};  // kTlbNone is never filled
-    u64 large_pages = 0;  // bit n: an entry of a large page with (linear >> 22) % 64 == n was filled
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
