@@ -132,8 +132,8 @@ void pingpong_finish() {
 constexpr Row kRows[] = {
     {"syscall", "call", kCalls, kCalls, syscall_round, syscall_prepare},
     {"fault", "fault", kFaults, kFaults, fault_round},
-    {"fork", "process", 1, kRight, fork_round},
-    {"spawn", "process", 1, kRight, spawn_round},
+    {"fork", "fork", 1, kRight, fork_round},
+    {"spawn", "spawn", 1, kRight, spawn_round},
     {"pingpong", "trip", kTrips, kTrips, pingpong_round, pingpong_prepare, pingpong_finish},
     {.name = "busy_1",
      .unit = "round",

@@ -34,7 +34,7 @@ def parse_arguments(words):
     parser.add_argument("--memory", type=int, default=256, metavar="MIB", help="the guest's memory")
     parser.add_argument("--engine", default="soft", metavar="SPEC", help="for tessera, as in soft,jit=off")
     parser.add_argument("--machine", default="pc", help="for tessera: pc or microvm")
-    parser.add_argument("--stats", action="store_true", help="run tessera with --stats and show what it says")
+    parser.add_argument("--stats", action="store_true", help="show what tessera run --stats says")
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
     parser.add_argument("--markdown", action="store_true", help="print the tables as docs/performance.md has them")
     parser.add_argument("--guests", default=str(cache / "guests" / "amd64"), help=argparse.SUPPRESS)
@@ -93,15 +93,12 @@ def run_rows(peer, machine, names, options, collector):
 
 
 def run_boots(peer, machine, names, options, collector):
-    if any(name in names for name in ("boot_kernel", "boot_init", "boot_prompt", "memory")):
+    if any(name in names for name in measure.BOOT_ROWS if name != "first_instruction"):
         for number in range(options.boots):
             say(f"{peer}: boot {number + 1} of {options.boots}")
             measured, errors = measure.guest_boot(machine)
             collector.add(peer, {name: value for name, value in measured.items() if name in names})
             show_stats(peer, errors, options)
-            own = measure.stats_first_instruction(errors)
-            if own is not None:
-                say(f"{peer}: by its own account the first instruction after {own * 1000:.1f} ms")
     if "first_instruction" in names:
         say(f"{peer}: start to the first instruction")
         for _ in range(3 * options.boots):
@@ -119,6 +116,11 @@ def first_line(command):
     except OSError:
         return "?"
     return (done.stdout.splitlines() or ["?"])[0]
+
+
+def knows_stats(options):
+    done = subprocess.run([options.tessera, "help", "run"], capture_output=True, text=True, timeout=20, check=False)
+    return "--stats" in done.stdout
 
 
 def describe(options):
@@ -174,7 +176,7 @@ def main(words):
                     collector.add(peer, {name: value for name, value in rows.items() if name in units})
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as folder:
         files = Files(options.guests, options.guestbench, folder)
-        extra = ["--stats"] if options.stats else []
+        extra = ["--stats"] if knows_stats(options) else []
         machines = {"native": None, "tcg": Tcg(files, options.memory),
                     "tessera": Tessera(files, options.memory, options.tessera, options.engine, options.machine, extra)}
         for number in range(options.repeat):

@@ -92,6 +92,14 @@ class Report(unittest.TestCase):
         line = next(line for line in report.groups(self.RESULTS) if line[0].startswith("2 vCPUs"))
         self.assertEqual((line[1], report.verdict(*line[1:4])), (1.9, "yes"))
 
+    def test_what_the_monitor_says_of_the_real_kernel_counts_more_than_the_probe(self):
+        results = {"tessera": {"first_instruction": 0.010, "first_instruction_kernel": 0.040}}
+        self.assertEqual([line[1] for line in report.groups(results)], [0.5])
+
+    def test_rows_nobody_measured_have_no_line(self):
+        _, lines = report.row_table(self.RESULTS, {"alu": "iteration", "fork": "fork"})
+        self.assertEqual([line[0] for line in lines], ["alu"])
+
     def test_geomean(self):
         self.assertAlmostEqual(report.geomean([1.0, 100.0]), 10.0)
         self.assertTrue(math.isnan(report.geomean([])))
