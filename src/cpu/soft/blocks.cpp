@@ -9,6 +9,7 @@
 #include "cpu/soft/lower.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
+#include "cpu/x86/available.h"
 
 namespace tessera::soft {
 
@@ -223,6 +224,7 @@ void note_code(Vcpu& c, const FetchEntry& page, u64 lin, unsigned size) {
 BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
     const u64 start = linear_rip(c, rip);
     Builder builder(out, static_cast<u16>(start & kPageMask), c.jit != nullptr && !mode.single);
+    const x86::FeatureLevel level = feature_level(c.system->config().model);
     BuildResult result;
     result.block.page = {first.physical, kNoPage};
     const u64 page_end = (start & ~kPageMask) + kPageSize;
@@ -238,7 +240,7 @@ BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
         note_code(c, first, lin, std::max(in_page, 1u));
         fetch_from(c, first, lin, in_page, code);
         x86::Insn in;
-        auto status = x86::decode(std::span(code.bytes.data(), code.count), mode.size, in);
+        auto status = x86::decode(std::span(code.bytes.data(), code.count), mode.size, level, in);
         if (status == x86::DecodeStatus::NeedMore) {
             if (builder.insns() > 0) break;  // let it be a block of its own
             if (to_limit <= page_end - lin) raise_gp0(c);
@@ -250,7 +252,7 @@ BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
             fetch_from(c, second, next_page, rest, code);
             result.block.page[1] = second.physical;
             if (second.host == nullptr) result.cacheable = false;
-            status = x86::decode(std::span(code.bytes.data(), code.count), mode.size, in);
+            status = x86::decode(std::span(code.bytes.data(), code.count), mode.size, level, in);
             if (status == x86::DecodeStatus::NeedMore) raise_gp0(c);  // the limit cuts it off
             builder.check_second_page(second.physical);
             builder.add(in, status);

@@ -45,6 +45,28 @@ TEST(Delivery64, DivideErrorFromUserSwitchesToTheKernelStack) {
     EXPECT_EQ(s.seg[Cs].selector, KernelRig::kKernelCode);
 }
 
+// docs/cpu.md: what CPUID of a model does not show does not execute.
+TEST(Models, InstructionsBeyondTheModelAreUndefined) {
+    constexpr int kUndefined = 6;
+    KernelRig v2(1, CpuModel::X86_64_V2);
+    KernelRig max(1, CpuModel::Max);
+    const std::initializer_list<u8> movbe{0x0f, 0x38, 0xf0, 0x04, 0x24, 0xcc};
+    const std::initializer_list<u8> rorx{0xc4, 0xe3, 0x7b, 0xf0, 0xc2, 1, 0xcc};
+    const std::initializer_list<u8> rdrand{0x0f, 0xc7, 0xf0, 0xcc};
+    for (const auto& code : {movbe, rorx, rdrand}) {
+        EXPECT_EQ(KernelRig::vector_of(v2.go(v2.kernel64(), code)), kUndefined);
+        EXPECT_EQ(KernelRig::vector_of(max.go(max.kernel64(), code)), 3);
+    }
+}
+
+TEST(Models, LzcntIsBsrWhereCpuidDoesNotShowIt) {
+    const std::initializer_list<u8> lzcnt_of_16{0xb9, 0x10, 0, 0, 0, 0xf3, 0x0f, 0xbd, 0xc1, 0xcc};
+    KernelRig v2(1, CpuModel::X86_64_V2);
+    EXPECT_EQ(v2.go(v2.kernel64(), lzcnt_of_16).gpr[Rax], 4U) << "the number of the highest bit";
+    KernelRig v3(1, CpuModel::X86_64_V3);
+    EXPECT_EQ(v3.go(v3.kernel64(), lzcnt_of_16).gpr[Rax], 27U) << "the number of zeros above it";
+}
+
 TEST(Delivery64, PageFaultTellsAddressAndCause) {
     KernelRig rig;
     State s = rig.kernel64(3);

@@ -4,6 +4,7 @@
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
+#include "cpu/x86/available.h"
 
 namespace tessera::soft::jit {
 
@@ -41,6 +42,7 @@ u64 Translator::branch_target(const Item& item) const {
 }
 
 bool Translator::read(const Op* head) {
+    const x86::FeatureLevel level = feature_level(c_.system->config().model);
     const Op* op = head + 1;
     for (;;) {
         if (op->len == 0) break;  // the end, or a check of a second page
@@ -48,7 +50,8 @@ bool Translator::read(const Op* head) {
         const u64 offset = op->ip;
         if (offset + op->len > kPageSize) return false;
         std::memcpy(item.bytes.data(), page_.host + offset, op->len);
-        if (x86::decode(std::span(item.bytes.data(), op->len), c_.code_size, item.in) != x86::DecodeStatus::Ok ||
+        if (x86::decode(std::span(item.bytes.data(), op->len), c_.code_size, level, item.in) !=
+                x86::DecodeStatus::Ok ||
             item.in.length != op->len)
             break;
         item.rip = out_.page + offset;
@@ -67,6 +70,7 @@ bool Translator::read(const Op* head) {
 u16 Translator::live_at(u64 rip, unsigned depth) const {
     constexpr unsigned kInsns = 8, kDepth = 2;
     if (strict_ || depth == kDepth) return kAll;
+    const x86::FeatureLevel level = feature_level(c_.system->config().model);
     u16 live = 0, unknown = kAll;
     for (unsigned i = 0; i < kInsns; ++i) {
         if (!same_page(rip)) break;
@@ -75,7 +79,9 @@ u16 Translator::live_at(u64 rip, unsigned depth) const {
         note_code(offset);
         const auto length = std::min<u64>(x86::kMaxInsnLength, kPageSize - offset);
         Insn in;
-        if (x86::decode(std::span(page_.host + offset, length), c_.code_size, in) != x86::DecodeStatus::Ok) break;
+        if (x86::decode(std::span(page_.host + offset, length), c_.code_size, level, in) !=
+            x86::DecodeStatus::Ok)
+            break;
         if (shows_flags(in)) break;
         live |= static_cast<u16>(in.flags_read & unknown);
         unknown &= static_cast<u16>(~killed(in));
