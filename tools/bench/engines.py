@@ -36,13 +36,18 @@ class Failure(Exception):
 
 
 class Guest:
-    """A running command whose output is read together with the time it came."""
+    """A running command whose output is read together with the time it came.
+
+    `marks` says for each piece of output with a line's end: the length of the text then, the seconds since the start,
+    and how many of them the command's busiest thread waited for a processor that others had.
+    """
 
     def __init__(self, command, patience):
         self.command = command
         self.errors = tempfile.TemporaryFile()
         self.text = ""
         self.seen = 0
+        self.marks = []
         self.start = time.monotonic()
         self.deadline = self.start + patience
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors)
@@ -79,6 +84,20 @@ class Guest:
             raise Failure(f"{' '.join(self.command)}\n{why} before {pattern!r}; it said:\n"
                           f"{self.text[-2000:]}\n{self.said_on_error()[-2000:]}")
         self.text += data.decode("utf-8", "replace").replace("\r", "")
+        if b"\n" in data:
+            self.marks.append((len(self.text), time.monotonic() - self.start, self.waited()))
+
+    def waited(self):
+        """Seconds the thread that ran longest was ready and did not run; the virtual CPU is that thread."""
+        longest, waited = -1, 0
+        for file in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
+            try:
+                ran, waiting = (int(word) for word in file.read_text(encoding="ascii").split()[:2])
+            except (OSError, ValueError):  # the thread has ended, or the host does not count
+                continue
+            if ran > longest:
+                longest, waited = ran, waiting
+        return waited / 1e9
 
     def wait(self, seconds):
         """Gives the command time to end by itself; False if it does not."""

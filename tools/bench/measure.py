@@ -42,16 +42,40 @@ def clock_error(guest_seconds, host_seconds):
     return off / host_seconds if host_seconds > 0 and abs(off) > 0.1 else 0.0
 
 
+def waiting(marks, begin, text):
+    """Row -> the part of its time in which it waited for a processor, from the marks of a guest from `begin` on."""
+    parts, at = {}, begin
+    before = mark_at(marks, begin)
+    for line in text.splitlines(keepends=True):
+        at += len(line)
+        now = mark_at(marks, at)
+        if now[1] > before[1]:
+            parts[line.split("\t")[0]] = max(0.0, min(0.99, (now[2] - before[2]) / (now[1] - before[1])))
+        before = now
+    return parts
+
+
+def mark_at(marks, length):
+    """The first mark made when the text was at least so long."""
+    return next((mark for mark in marks if mark[0] >= length), (length, 0.0, 0.0))
+
+
 def native_rows(program, arguments):
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
-    rows = parse_rows(done.stdout)
-    if done.returncode != 0:
-        raise Failure(f"guestbench ended with {done.returncode} on the host: {done.stderr}")
-    return rows
+    """(rows, the parts of their time they waited) on the host."""
+    with Guest([program, *arguments], PATIENCE) as host:
+        try:
+            while True:
+                host.read_more("its end")
+        except Failure:
+            host.wait(5)
+        rows = parse_rows(host.text)
+        if host.process.returncode != 0:
+            raise Failure(f"guestbench ended with {host.process.returncode} on the host: {host.said_on_error()}")
+        return rows, waiting(host.marks, 0, host.text)
 
 
 def guest_rows(machine, arguments, cpus, tsc_khz, warn):
-    """The rows, measured in a guest; `warn` hears of a clock that runs wrong.
+    """(rows, the parts of their time they waited, messages); `warn` hears of a clock that runs wrong.
 
     The guest is told the frequency of the time stamp counter, which is the host's in all of them: on QEMU's microvm it
     would otherwise count timer interrupts, lose some of them, and find itself faster than it is.
@@ -61,14 +85,15 @@ def guest_rows(machine, arguments, cpus, tsc_khz, warn):
         begin, begin_at = guest.expect(BEGIN)
         text_from = guest.seen
         end, end_at = guest.expect(END)
-        rows = parse_rows(guest.text[text_from:end.start()])
+        text = guest.text[text_from:end.start()]
+        rows = parse_rows(text)
         error = clock_error(float(end[1]) - float(begin[1]), end_at - begin_at)
         if abs(error) > 0.02:
             warn(f"{machine.name}: the guest's clock ran {error:+.1%} wrong; its numbers are off by as much")
         if end[2] != "0":
             raise Failure(f"guestbench ended with {end[2]} under {machine.name}")
         guest.wait(3)  # the power goes off, where the machine has a switch
-        return rows, guest.said_on_error()
+        return rows, waiting(guest.marks, text_from, text), guest.said_on_error()
 
 
 def tsc_khz(program):
@@ -77,22 +102,26 @@ def tsc_khz(program):
 
 
 def guest_boot(machine):
-    """Seconds to the first line of the kernel, to init's, to the prompt; bytes used there beyond guest memory.
+    """(rows, the parts of their time they waited, messages): seconds to the first line of the kernel, to init's, to
+    the prompt, and bytes used there beyond guest memory.
 
     A monitor that says when the first instruction ran says it of this kernel, with all that unpacking it took.
     """
     with machine.guest("console=ttyS0 rdinit=/bench -- boot", 1, PATIENCE) as guest:
-        times = [guest.expect(pattern)[1] for pattern in ("Linux version", FIRST_LINE, PROMPT)]
+        measured, parts = {}, {}
+        for name, pattern in (("boot_kernel", "Linux version"), ("boot_init", FIRST_LINE), ("boot_prompt", PROMPT)):
+            _, measured[name] = guest.expect(pattern)
+            parts[name] = min(0.99, guest.waited() / measured[name])
         with open(f"/proc/{guest.process.pid}/smaps", encoding="ascii", errors="replace") as file:
             memory = beyond_guest_memory(file.read(), machine.memory_mib * 1024)
         guest.process.terminate()
         guest.wait(5)
         errors = guest.said_on_error()
     own = stats_first_instruction(errors)
-    measured = dict(zip(("boot_kernel", "boot_init", "boot_prompt"), times), memory=memory * 1024)
+    measured["memory"] = memory * 1024
     if own is not None:
         measured["first_instruction_kernel"] = own
-    return measured, errors
+    return measured, parts, errors
 
 
 def beyond_guest_memory(smaps, ram_kib):

@@ -34,6 +34,8 @@ def parse_arguments(words):
     parser.add_argument("--memory", type=int, default=256, metavar="MIB", help="the guest's memory")
     parser.add_argument("--engine", default="soft", metavar="SPEC", help="for tessera, as in soft,jit=off")
     parser.add_argument("--machine", default="pc", help="for tessera: pc or microvm")
+    parser.add_argument("--busy-host", action="store_true",
+                        help="take out the time in which others had the processor (implies --best-of 1; use --repeat)")
     parser.add_argument("--stats", action="store_true", help="show what tessera run --stats says")
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
     parser.add_argument("--markdown", action="store_true", help="print the tables as docs/performance.md has them")
@@ -47,6 +49,8 @@ def parse_arguments(words):
             parser.error(f"no peer {peer!r}; there are {', '.join(PEERS)}")
     if options.repeat < 1 or options.boots < 1 or options.best_of < 1 or not 0 < options.seconds <= 60:
         parser.error("--repeat, --boots, --best-of and --seconds must be more than nothing")
+    if options.busy_host:
+        options.best_of = 1  # what was waited is known of a row's whole time, not of its best part
     return parser, options
 
 
@@ -60,11 +64,30 @@ def all_units(options):
     return {**dict(line.split("\t") for line in listed.splitlines()), **measure.BOOT_ROWS}
 
 
-class Collector:
-    """Keeps the best number of each row and peer."""
+def corrected(name, value, waited):
+    """What the number had been without the part of the time spent waiting."""
+    if name in report.LESS_IS_BETTER:
+        return value * (1 - waited)
+    return value / (1 - waited)
 
-    def __init__(self):
+
+class Collector:
+    """Keeps the best number of each row and peer, and how much of the time went to others on the host."""
+
+    def __init__(self, busy_host):
         self.best = {}
+        self.busy_host = busy_host
+        self.waited = {}
+
+    def add_measured(self, peer, rows, waiting):
+        """As add; `waiting` says of which row what part of its time somebody else had the processor."""
+        self.waited.setdefault(peer, []).extend(waiting[name] for name in rows if name in waiting)
+        if self.busy_host:
+            rows = {name: corrected(name, value, waiting.get(name, 0.0)) for name, value in rows.items()}
+        self.add(peer, rows)
+
+    def waited_on_average(self):
+        return {peer: sum(parts) / len(parts) for peer, parts in self.waited.items() if parts}
 
     def add(self, peer, rows):
         kept = self.best.setdefault(peer, {})
@@ -83,21 +106,21 @@ def run_rows(peer, machine, names, options, collector):
         arguments = ["--seconds", str(options.seconds), "--best-of", str(options.best_of), "--only", ",".join(rows)]
         say(f"{peer}: {len(rows)} rows, {cpus} CPU(s)")
         if machine is None:
-            measured = measure.native_rows(options.guestbench, arguments)
+            measured, waiting = measure.native_rows(options.guestbench, arguments)
         else:
-            measured, errors = measure.guest_rows(machine, arguments, cpus, options.tsc_khz, say)
+            measured, waiting, errors = measure.guest_rows(machine, arguments, cpus, options.tsc_khz, say)
             show_stats(peer, errors, options)
         for name in set(rows) - set(measured):
             say(f"{peer}: cannot do {name}")
-        collector.add(peer, {name: value for name, (value, _) in measured.items()})
+        collector.add_measured(peer, {name: value for name, (value, _) in measured.items()}, waiting)
 
 
 def run_boots(peer, machine, names, options, collector):
     if any(name in names for name in measure.BOOT_ROWS if name != "first_instruction"):
         for number in range(options.boots):
             say(f"{peer}: boot {number + 1} of {options.boots}")
-            measured, errors = measure.guest_boot(machine)
-            collector.add(peer, {name: value for name, value in measured.items() if name in names})
+            measured, waiting, errors = measure.guest_boot(machine)
+            collector.add_measured(peer, {name: value for name, value in measured.items() if name in names}, waiting)
             show_stats(peer, errors, options)
     if "first_instruction" in names:
         say(f"{peer}: start to the first instruction")
@@ -147,7 +170,7 @@ def describe(options):
 def print_report(results, units, about, options):
     table = report.markdown if options.markdown else report.plain
     for key, value in about.items():
-        print(f"* {key}: {value}" if options.markdown else f"{key + ':':10}{value}")
+        print(f"* {key}: {value}" if options.markdown else f"{key}: {value}")
     print()
     print(table(*report.row_table(results, units)))
     head, lines = report.group_table(results)
@@ -168,7 +191,7 @@ def main(words):
     units = {name: unit for name, unit in units.items() if name in names}
     about = describe(options)
     options.tsc_khz = measure.tsc_khz(options.guestbench)
-    collector = Collector()
+    collector = Collector(options.busy_host)
     if options.baseline:
         with open(options.baseline, encoding="utf-8") as file:
             for peer, rows in json.load(file)["results"].items():
@@ -186,6 +209,12 @@ def main(words):
                 run_rows(peer, machines[peer], names, options, collector)
                 if machines[peer] is not None:
                     run_boots(peer, machines[peer], names, options, collector)
+    waited = collector.waited_on_average()
+    if waited:
+        about["waited for a processor"] = ", ".join(f"{peer} {part:.0%}" for peer, part in waited.items()) + (
+            "; taken out" if options.busy_host else "; not taken out")
+    if not options.busy_host and any(part > 0.1 for part in waited.values()):
+        say("this host is busy with something else; --busy-host takes that out of the numbers")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"about": about, "units": units, "results": collector.best}, file, indent=1)

@@ -12,6 +12,7 @@ import engines  # noqa: E402
 import measure  # noqa: E402
 import probe  # noqa: E402
 import report  # noqa: E402
+import tcg  # noqa: E402
 
 
 class Rows(unittest.TestCase):
@@ -40,6 +41,18 @@ class Clock(unittest.TestCase):
 
     def test_a_slow_clock_is_noticed(self):
         self.assertAlmostEqual(measure.clock_error(7.5, 10.0), -0.25)
+
+
+class Waiting(unittest.TestCase):
+    # 10 characters before the first row, rows of 5 and 6 characters; the third mark is of something else.
+    MARKS = [(10, 1.0, 0.5), (15, 2.0, 1.0), (18, 2.5, 1.0), (21, 3.0, 1.1)]
+
+    def test_each_row_has_its_own_part(self):
+        parts = measure.waiting(self.MARKS, 10, "a\t1s\n" + "bb\t1s\n")
+        self.assertEqual((parts["a"], round(parts["bb"], 6)), (0.5, 0.1))
+
+    def test_work_per_second_rises_and_time_falls_without_it(self):
+        self.assertEqual((tcg.corrected("alu", 100.0, 0.5), tcg.corrected("boot_init", 4.0, 0.5)), (200.0, 2.0))
 
 
 SMAPS = """\
