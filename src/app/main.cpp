@@ -7,6 +7,7 @@
 #include "app/doctor.h"
 #include "app/options.h"
 #include "app/run.h"
+#include "app/statistics.h"
 
 namespace {
 
@@ -20,13 +21,14 @@ ExitCode answer(const Answer& text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    const auto begin = process_begin();
     const std::span<const char* const> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
     const Command command = parse_command_line(arguments);
     ExitCode code = ExitCode::PoweredOff;
     if (const auto* text = std::get_if<Answer>(&command))
         code = answer(*text);
     else if (const auto* options = std::get_if<RunOptions>(&command))
-        code = run(*options);
+        code = run(*options, begin);
     else
         fmt::print("{}", doctor_report());
     return static_cast<int>(code);

@@ -62,7 +62,7 @@ std::string for_raw_terminal(std::string_view text) {
 
 }  // namespace
 
-ExitCode run(const RunOptions& options) {
+ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point begin) {
     if (options.engine == Engine::Kvm) {
         complain("--engine kvm: not in this version; use --engine soft (or auto)");
         return ExitCode::HostFailure;
@@ -81,7 +81,9 @@ ExitCode run(const RunOptions& options) {
             (*vm)->loop(),
             {.on_quit = [&] { (*vm)->stop(); },
              .on_statistics =
-                 [&] { fmt::print(stderr, "{}", for_raw_terminal(statistics_table((*vm)->statistics()))); }});
+                 [&] {
+                     fmt::print(stderr, "{}", for_raw_terminal(statistics_table((*vm)->statistics(), begin)));
+                 }});
         if (!stdio) return refuse(stdio.error());
         const MachineConfig config{.kind = options.machine,
                                    .memory = options.memory,
@@ -106,7 +108,7 @@ ExitCode run(const RunOptions& options) {
         ending = (*vm)->wait();
         (*stdio)->connect(nullptr);
     }
-    if (options.statistics) fmt::print(stderr, "{}", statistics_table((*vm)->statistics()));
+    if (options.statistics) fmt::print(stderr, "{}", statistics_table((*vm)->statistics(), begin));
     return report(ending);
 }
 

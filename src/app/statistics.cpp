@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 #include <fmt/format.h>
 #include <optional>
 
@@ -122,7 +123,14 @@ void add_engine(Table& table, const std::vector<VmStatistics::OneCpu>& cpus) {
 
 }  // namespace
 
-std::string statistics_table(const VmStatistics& statistics) {
+std::chrono::steady_clock::time_point process_begin() {
+    timespec used{};
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return std::chrono::steady_clock::now() - std::chrono::seconds(used.tv_sec) -
+           std::chrono::nanoseconds(used.tv_nsec);
+}
+
+std::string statistics_table(const VmStatistics& statistics, std::chrono::steady_clock::time_point begin) {
     const auto& cpus = statistics.cpus;
     Table table;
     std::vector<std::string> heads;
@@ -134,8 +142,11 @@ std::string statistics_table(const VmStatistics& statistics) {
     add_instructions(table, cpus);
     add_exits(table, cpus);
     add_engine(table, cpus);
-    return fmt::format("tessera: {} since the start, {} resets\n{}", seconds(statistics.elapsed_ns),
-                       statistics.resets, table.take());
+    const std::chrono::duration<double, std::milli> start = statistics.first_entry - begin;
+    const bool entered = statistics.first_entry != std::chrono::steady_clock::time_point();
+    return fmt::format(
+        "tessera: {} since the start, {} resets{}\n{}", seconds(statistics.elapsed_ns), statistics.resets,
+        entered ? fmt::format(", first instruction after {:.1f} ms", start.count()) : "", table.take());
 }
 
 }  // namespace tessera::app

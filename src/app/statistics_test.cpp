@@ -6,6 +6,9 @@
 namespace tessera::app {
 namespace {
 
+using namespace std::chrono_literals;
+constexpr std::chrono::steady_clock::time_point kBegin(1h);
+
 // The words of the line that begins with `name`, without the name.
 std::string line(const std::string& table, const std::string& name) {
     std::istringstream text(table);
@@ -27,11 +30,16 @@ VmStatistics::OneCpu cpu(u64 instructions, u64 running_ns) {
 }
 
 TEST(StatisticsTest, OneCpuHasOneColumn) {
-    VmStatistics s{.elapsed_ns = 2'500'000'000, .resets = 3, .cpus = {cpu(1'234'567'890, 2'000'000'000)}};
+    VmStatistics s{.elapsed_ns = 2'500'000'000,
+                   .resets = 3,
+                   .first_entry = kBegin + 12'340us,
+                   .cpus = {cpu(1'234'567'890, 2'000'000'000)}};
     s.cpus[0].work.asleep_ns = 500'000'000;
     s.cpus[0].work.exits[static_cast<std::size_t>(ExitReason::Halted)] = 4321;
-    const std::string table = statistics_table(s);
-    EXPECT_TRUE(table.starts_with("tessera: 2.500 s since the start, 3 resets\n")) << table;
+    const std::string table = statistics_table(s, kBegin);
+    EXPECT_TRUE(
+        table.starts_with("tessera: 2.500 s since the start, 3 resets, first instruction after 12.3 ms\n"))
+        << table;
     EXPECT_EQ(line(table, "in the guest"), "2.000 s");
     EXPECT_EQ(line(table, "asleep"), "0.500 s");
     EXPECT_EQ(line(table, "instructions"), "1,234,567,890");
@@ -41,14 +49,25 @@ TEST(StatisticsTest, OneCpuHasOneColumn) {
     EXPECT_EQ(table.find("all"), std::string::npos);
 }
 
+TEST(StatisticsTest, AGuestThatHasNotBegunHasNoFirstInstruction) {
+    EXPECT_TRUE(statistics_table({}, kBegin).starts_with("tessera: 0.000 s since the start, 0 resets\n"));
+}
+
+TEST(StatisticsTest, TheProcessBeganBeforeNow) {
+    const auto now = std::chrono::steady_clock::now();
+    EXPECT_LE(process_begin(), std::chrono::steady_clock::now());
+    EXPECT_GT(process_begin(), now - 1h);
+}
+
 TEST(StatisticsTest, SeveralCpusHaveAColumnForAll) {
-    VmStatistics s{.elapsed_ns = 1, .resets = 0, .cpus = {cpu(3'000'000, 1'000'000), cpu(0, 0)}};
+    VmStatistics s{
+        .elapsed_ns = 1, .resets = 0, .first_entry = {}, .cpus = {cpu(3'000'000, 1'000'000), cpu(0, 0)}};
     s.cpus[0].engine = {{.name = "blocks", .value = 999},
                         {.name = "code", .value = 3 << 20, .unit = Statistic::Unit::Bytes},
                         {.name = "hits", .value = 90, .unit = Statistic::Unit::Ratio, .whole = 100}};
     s.cpus[1].engine = {{.name = "blocks", .value = 1},
                         {.name = "hits", .value = 0, .unit = Statistic::Unit::Ratio, .whole = 0}};
-    const std::string table = statistics_table(s);
+    const std::string table = statistics_table(s, kBegin);
     EXPECT_EQ(line(table, "instructions"), "3,000,000 0 3,000,000");
     EXPECT_EQ(line(table, "MIPS while it ran"), "3000.0 - 3000.0");
     EXPECT_EQ(line(table, "blocks"), "999 1 1,000");
@@ -57,7 +76,8 @@ TEST(StatisticsTest, SeveralCpusHaveAColumnForAll) {
 }
 
 TEST(StatisticsTest, AnEngineThatDoesNotCountInstructionsHasNoSuchLine) {
-    const std::string table = statistics_table({.elapsed_ns = 1, .resets = 0, .cpus = {cpu(0, 5)}});
+    const std::string table =
+        statistics_table({.elapsed_ns = 1, .resets = 0, .first_entry = {}, .cpus = {cpu(0, 5)}}, kBegin);
     EXPECT_EQ(line(table, "instructions"), "no such line");
     EXPECT_EQ(line(table, "MIPS while it ran"), "no such line");
 }

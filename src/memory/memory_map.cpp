@@ -15,7 +15,14 @@ Status MemoryMap::add(std::string name, RegionKind kind, u64 base, std::span<std
             return fail(Errc::InvalidArgument,
                         fmt::format("memory {} at {:#x}+{:#x} overlaps {} at {:#x}+{:#x}", name, base, size,
                                     r->name, r->base, r->size));
-    auto code = kind == RegionKind::Ram ? std::make_unique<std::atomic<u64>[]>(size / kPageSize) : nullptr;
+    CodeWords code;
+    if (kind == RegionKind::Ram) {
+        static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) == sizeof(u64));
+        code.reset(static_cast<std::atomic<u64>*>(std::calloc(size / kPageSize, sizeof(u64))));
+        if (code == nullptr)
+            return fail(Errc::HostFailure,
+                        fmt::format("memory {}: the host has no room to describe it", name));
+    }
     regions_.push_back(std::make_unique<MemoryRegion>(
         MemoryRegion{std::move(name), kind, base, size, host.data(), std::move(code)}));
     std::ranges::sort(regions_, std::ranges::greater{}, [](const auto& r) { return r->size; });

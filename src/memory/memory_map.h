@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +19,12 @@ inline constexpr u64 kPageMask = kPageSize - 1;
 
 enum class RegionKind : u8 { Ram, Rom };
 
+// One word for each page, from calloc: what is not used takes no memory of the host.
+struct FreeCodeWords {
+    void operator()(std::atomic<u64>* words) const { std::free(words); }
+};
+using CodeWords = std::unique_ptr<std::atomic<u64>[], FreeCodeWords>;
+
 struct MemoryRegion {
     std::string name;
     RegionKind kind;
@@ -25,7 +32,7 @@ struct MemoryRegion {
     u64 size;  // bytes, page multiple, > 0
     std::byte* host;
     // One word per page of RAM: bit n says that some CPU has decoded bytes n*64 .. n*64+63.
-    std::unique_ptr<std::atomic<u64>[]> code;
+    CodeWords code;
 
     [[nodiscard]] bool contains(u64 address) const { return address - base < size; }
     [[nodiscard]] std::byte* at(u64 address) const { return host + (address - base); }

@@ -48,30 +48,56 @@ Sample sample() {
     return best;
 }
 
-// Ticks per second, or 0 when the measurement makes no sense.
-u64 measure_hz() {
-    constexpr u64 kWindowNs = 10'000'000;
-    const Sample begin = sample();
-    const timespec wait{.tv_sec = 0, .tv_nsec = kWindowNs};
-    (void)nanosleep(&wait, nullptr);
-    const Sample end = sample();
-    if (end.ns <= begin.ns || end.ticks <= begin.ticks) return 0;
-    const u128 hz = static_cast<u128>(end.ticks - begin.ticks) * kNsPerSecond / (end.ns - begin.ns);
-    constexpr u64 kLeast = 100'000'000;
-    constexpr u64 kMost = 20'000'000'000;
-    return hz >= kLeast && hz <= kMost ? static_cast<u64>(hz) : 0;
+// The processor's counter against the clock: as long a window as the process gives, from when it first asks.
+class Calibration {
+public:
+    Calibration() = default;
+
+    // Ticks per second, or 0 when the measurement makes no sense.
+    [[nodiscard]] u64 hz() const {
+        constexpr u64 kLeastWindowNs = 10'000'000;
+        const u64 elapsed = clock_ns(CLOCK_MONOTONIC) - begin_.ns;
+        if (elapsed < kLeastWindowNs) {
+            const timespec wait{.tv_sec = 0, .tv_nsec = static_cast<long>(kLeastWindowNs - elapsed)};
+            (void)nanosleep(&wait, nullptr);
+        }
+        const Sample end = sample();
+        if (end.ns <= begin_.ns || end.ticks <= begin_.ticks) return 0;
+        const u128 hz = static_cast<u128>(end.ticks - begin_.ticks) * kNsPerSecond / (end.ns - begin_.ns);
+        constexpr u64 kLeast = 100'000'000;
+        constexpr u64 kMost = 20'000'000'000;
+        return hz >= kLeast && hz <= kMost ? static_cast<u64>(hz) : 0;
+    }
+
+private:
+    Sample begin_ = sample();
+};
+
+const Calibration& calibration() {
+    static const Calibration begun_with_the_first_call;
+    return begun_with_the_first_call;
 }
 
 u64 processor_hz() {
-    static const u64 hz = tsc_is_invariant() ? measure_hz() : 0;
+    static const u64 hz = calibration().hz();
     return hz;
 }
 
 }  // namespace
 
 HostTsc::HostTsc(Source source)
-    : source_(source != Source::Monotonic && processor_hz() != 0 ? Source::Processor : Source::Monotonic),
-      hz_(source_ == Source::Processor ? processor_hz() : kNsPerSecond) {}
+    : source_(source != Source::Monotonic && tsc_is_invariant() ? Source::Processor : Source::Monotonic) {
+    if (source_ == Source::Processor) (void)calibration();
+}
+
+void HostTsc::settle() const {
+    std::call_once(settled_, [this] {
+        hz_ = source_ == Source::Processor ? processor_hz() : 0;
+        if (hz_ != 0) return;
+        source_ = Source::Monotonic;
+        hz_ = kNsPerSecond;
+    });
+}
 
 u64 HostTsc::raw() const {
     return source_ == Source::Processor ? __rdtsc() : clock_ns(CLOCK_MONOTONIC);
@@ -83,6 +109,7 @@ void HostTsc::freeze() {
 }
 
 void HostTsc::thaw() {
+    settle();
     const u64 at = frozen_at_.load(std::memory_order_relaxed);
     if (at == kRunning) return;
     offset_.store(raw() - at, std::memory_order_relaxed);
@@ -96,8 +123,11 @@ void HostTsc::restart() {
         frozen_at_.store(0, std::memory_order_release);
 }
 
-HostClock::HostClock(const HostTsc& tsc)
-    : tsc_(tsc), ns_per_tick_((kNsPerSecond << kFractionBits) / tsc.hz()) {}
+u64 HostClock::settle() const {
+    const u64 ns_per_tick = (kNsPerSecond << kFractionBits) / tsc_.hz();
+    ns_per_tick_.store(ns_per_tick, std::memory_order_relaxed);
+    return ns_per_tick;
+}
 
 u64 HostClock::wall_ns() const {
     return clock_ns(CLOCK_REALTIME);

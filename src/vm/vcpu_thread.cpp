@@ -87,6 +87,7 @@ void VcpuThread::run_once() {
     };
     rest_.store(kAwake);
     const auto entered = Clock::now();
+    if (work_.first_entry == Clock::time_point()) work_.first_entry = entered;
     const ExitReason reason = cpu_->run().reason;
     const auto left = Clock::now();
     ++work_.exits[static_cast<std::size_t>(reason)];

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -14,9 +15,10 @@ namespace tessera {
 
 // What a CPU's thread did so far.
 struct VcpuWork {
-    std::array<u64, kExitReasons> exits{};  // of Cpu::run(), by ExitReason
-    u64 running_ns = 0;                     // in Cpu::run()
-    u64 asleep_ns = 0;                      // waiting for an interrupt
+    std::array<u64, kExitReasons> exits{};              // of Cpu::run(), by ExitReason
+    u64 running_ns = 0;                                 // in Cpu::run()
+    u64 asleep_ns = 0;                                  // waiting for an interrupt
+    std::chrono::steady_clock::time_point first_entry;  // of Cpu::run(); the epoch: not yet
 };
 
 class VcpuThread final : public CpuWaker {

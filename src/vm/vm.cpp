@@ -93,6 +93,7 @@ VmStatistics Vm::statistics() {
             statistics.elapsed_ns = static_cast<u64>(
                 std::chrono::nanoseconds(std::chrono::steady_clock::now() - started_).count());
         statistics.resets = resets();
+        statistics.first_entry = cpus_.front()->work().first_entry;
         const auto cpus = machine_ != nullptr ? machine_->cpus() : std::span<Cpu* const>();
         for (std::size_t i = 0; i < cpus.size(); ++i) {
             VmStatistics::OneCpu one{
