@@ -56,7 +56,9 @@ def waiting(marks, begin, text):
 
 
 def mark_at(marks, length):
-    """The first mark made when the text was at least so long."""
+    """The first mark made when the text was at least so long; for no text, the start of the command."""
+    if length == 0:
+        return (0, 0.0, 0.0)
     return next((mark for mark in marks if mark[0] >= length), (length, 0.0, 0.0))
 
 

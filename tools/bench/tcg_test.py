@@ -51,6 +51,9 @@ class Waiting(unittest.TestCase):
         parts = measure.waiting(self.MARKS, 10, "a\t1s\n" + "bb\t1s\n")
         self.assertEqual((parts["a"], round(parts["bb"], 6)), (0.5, 0.1))
 
+    def test_the_first_row_of_all_counts_from_the_start_of_the_command(self):
+        self.assertEqual(measure.waiting([(5, 2.0, 1.0)], 0, "a\t1s\n"), {"a": 0.5})
+
     def test_work_per_second_rises_and_time_falls_without_it(self):
         self.assertEqual((tcg.corrected("alu", 100.0, 0.5), tcg.corrected("boot_init", 4.0, 0.5)), (200.0, 2.0))
 
