@@ -71,7 +71,7 @@ private:
 };
 
 struct Machine {
-    Machine(const GuestImage& image, const GuestTest& test, CpuTracer* tracer)
+    Machine(const GuestImage& image, const GuestTest& test, Stepping stepping, CpuTracer* tracer)
         : ram_(static_cast<std::byte*>(
               ::mmap(nullptr, kRamEnd, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))),
           rom_(kRomSize + kPageSize) {
@@ -91,7 +91,10 @@ struct Machine {
         const unsigned count = apics ? 2 : 1;
         engine = std::make_unique<soft::SoftEngine>(
             CpuWorld{memory_, port_bus_, mmio_bus_, tsc_, tracer, std::this_thread::yield},
-            soft::SoftCpuConfig{.model = soft::CpuModel::Max, .cpus = count});
+            soft::SoftCpuConfig{.model = soft::CpuModel::Max,
+                                .cpus = count,
+                                .jit = stepping == Stepping::Translated,
+                                .translate_after = 1});
         for (unsigned i = 0; i < count; ++i) {
             cpus.push_back(&engine->cpu(i));
             if (apics) {
@@ -211,9 +214,9 @@ GuestImage GuestImage::load(const std::string& directory, const std::string& top
 }
 
 std::string run_guest(const GuestImage& image, const GuestTest& test, Stepping stepping, CpuTracer* tracer) {
-    Machine machine(image, test, tracer);
+    Machine machine(image, test, stepping, tracer);
     const Watchdog watchdog(machine.cpus);
-    if (machine.cpus.size() > 1 && stepping == Stepping::Blocks) return run_threads(machine, watchdog);
+    if (machine.cpus.size() > 1 && stepping != Stepping::Single) return run_threads(machine, watchdog);
     return run_alternating(machine, stepping, watchdog);
 }
 

@@ -47,6 +47,7 @@ private:
     void TestBody() override {
         EXPECT_EQ(run_guest(image_, guest_, Stepping::Blocks, tracer), "") << "by blocks";
         EXPECT_EQ(run_guest(image_, guest_, Stepping::Single, tracer), "") << "one instruction at a time";
+        EXPECT_EQ(run_guest(image_, guest_, Stepping::Translated, tracer), "") << "translated";
     }
     const GuestImage& image_;
     const GuestTest& guest_;

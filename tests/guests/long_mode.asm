@@ -315,6 +315,62 @@ TEST64 segments_count_in_compatibility_mode
     dd .there
     dw KCODE32
 
+; What 64-bit code left in the upper halves is not part of any address.
+TEST64 addresses_are_32_bits_in_compatibility_mode
+    mov dword [FREE + 8], 0x1234
+    mov rbx, 0x5a5a00000000 + FREE + 8
+    mov rbp, 0x5a5a00000000 + FREE + 0x20
+    mov rax, 0x5a5a00000000
+    or rsp, rax
+    jmp far [.to32]
+    CODE 32
+.there:
+    mov eax, [ebx]
+    EXPECT eax, 0x1234
+    push dword 0x77
+    pop ecx
+    EXPECT ecx, 0x77
+    call .sub
+    mov dword [ebp], 0x4321
+    leave
+    EXPECT ebp, 0x4321
+    EXPECT esp, FREE + 0x24
+    PASS
+.sub:
+    ret
+    CODE 64
+.to32:
+    dd .there
+    dw KCODE32
+
+; The same bytes at the same address, reached by the same kind of branch, in both sizes of code.
+TEST64 indirect_calls_find_code_of_the_right_size
+    mov edi, 3
+.again:
+    xor eax, eax
+    mov ebx, .both
+    call rbx
+    EXPECT eax, 1                   ; INC RAX with a prefix
+    jmp far [.to32]
+    CODE 32
+.there:
+    xor eax, eax
+    mov ebx, .both
+    call ebx
+    EXPECT eax, 0                   ; DEC EAX, INC EAX
+    dec edi
+    jz .done
+    jmp KCODE64:.again
+.done:
+    PASS
+.both:
+    db 0x48, 0xff, 0xc0
+    ret
+    CODE 64
+.to32:
+    dd .there
+    dw KCODE32
+
 TEST64 far_jump_to_l_and_d_is_gp
     SETDESC SPARE, 0, 0xfffff, 0x9b, 0xe
     FAULTS xGP, SPARE, jmp far [.bad]

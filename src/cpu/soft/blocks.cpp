@@ -116,11 +116,11 @@ u8 op_flags(const x86::Insn& in) {
 // Collects the ops of one block.
 class Builder {
 public:
-    Builder(Op* out, u16 ip, bool counted) : out_(out), ip_(ip), counted_(counted) {}
+    Builder(Op* out, u16 ip, u64 runs) : out_(out), ip_(ip), runs_(runs) {}
 
     // True when the block ends with this instruction.
     bool add(const x86::Insn& in, x86::DecodeStatus status) {
-        if (counted_ && count_ == 0) push_head();
+        if (runs_ != 0 && count_ == 0) push_head();
         Op op{};
         op.ip = ip_;
         op.len = in.length;
@@ -166,7 +166,7 @@ private:
     void push(const Op& op) { out_[count_++] = op; }
     void push_head() {
         Op op{};
-        jit::Jit::init_head(op);
+        jit::Jit::init_head(op, runs_);
         op.ip = ip_;
         op.n = 1;
         push(op);
@@ -198,7 +198,7 @@ private:
     u32 count_ = 0;
     u16 ip_;
     unsigned insns_ = 0;
-    bool counted_;  // the block is for translation, some day
+    u64 runs_;  // before the block is translated; 0: never
 };
 
 constexpr u32 kMaxBlockOps = 2 * kMaxBlockInsns + 4;
@@ -223,7 +223,9 @@ void note_code(Vcpu& c, const FetchEntry& page, u64 lin, unsigned size) {
 // Decodes from `rip` on. The caller has the page's translation already.
 BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
     const u64 start = linear_rip(c, rip);
-    Builder builder(out, static_cast<u16>(start & kPageMask), c.jit != nullptr && !mode.single);
+    const bool counted = c.jit != nullptr && !mode.single;
+    Builder builder(out, static_cast<u16>(start & kPageMask),
+                    counted ? c.system->config().translate_after : 0);
     const x86::FeatureLevel level = feature_level(c.system->config().model);
     BuildResult result;
     result.block.page = {first.physical, kNoPage};

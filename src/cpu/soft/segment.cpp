@@ -1,6 +1,8 @@
 // Segment registers: descriptors, loads, limits, and what the hot path derives from them.
 #include "cpu/soft/segment.h"
 
+#include <algorithm>
+
 #include "cpu/soft/system.h"
 #include "cpu/soft/x86_names.h"
 
@@ -59,6 +61,20 @@ u64 linear_slow(Vcpu& c, const Op& op, unsigned size, Access access) {
     return linear_of(c, op.seg, effective_address(c, op), size, access);
 }
 
+namespace {
+
+bool is_flat32(const Vcpu& c) {
+    constexpr u64 kWhole = u64{1} << 32;
+    if (c.code_size != CodeSize::Bits32 || c.sp_mask != 0xffff'ffff || c.code_end < kWhole ||
+        c.seg_base[Cs] != 0)
+        return false;
+    return std::ranges::all_of(std::array{Es, Ss, Ds}, [&](Seg seg) {
+        return c.seg_base[seg] == 0 && c.read_end[seg] >= kWhole && c.write_end[seg] >= kWhole;
+    });
+}
+
+}  // namespace
+
 void update_segments(Vcpu& c) {
     const bool real = real_or_virtual(c);
     c.cpl = static_cast<u8>(!c.protected_mode() ? 0
@@ -80,6 +96,7 @@ void update_segments(Vcpu& c) {
         c.read_end[i] = real || allows(s, Access::Read) ? end : 0;
         c.write_end[i] = real || allows(s, Access::Write) ? end : 0;
     }
+    c.flat32 = is_flat32(c);
     update_tlb_set(c);
 }
 
@@ -195,6 +212,7 @@ void load_segment(Vcpu& c, Seg seg, u16 selector) {
     else
         load_data_segment(c, seg, selector);
     update_segments(c);
+    if (!c.code64() && !c.flat32) c.jit_stale = true;
 }
 
 void drop_inner_segments(Vcpu& c) {

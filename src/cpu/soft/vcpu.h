@@ -100,6 +100,9 @@ struct Vcpu {
     std::array<u64, 6> seg_base{};  // as added to addresses: 0 for CS DS ES SS in 64-bit mode
     // Offsets below these pass without a look at the descriptor (not in 64-bit mode); 0 = always look.
     std::array<u64, 6> read_end{}, write_end{};
+    // code_size 32 with CS, DS, ES and SS of base 0 and limit 4 GiB, both read and written: what translated
+    // 32-bit code takes for granted.
+    bool flat32 = false;
     u64 code_end = 0x1'0000;  // code_size other than 64: the CS limit + 1
     u64 sp_mask = 0xffff;     // by SS.B; all ones in 64-bit mode
     u64 rip = 0;  // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
@@ -114,7 +117,7 @@ struct Vcpu {
     TargetEntry* targets = nullptr;  // the set in force
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
     u16 by_hand = 0;            // instructions to execute one at a time before translated code is tried again
-    bool jit_stale = false;     // code was dropped: translated code must be left
+    bool jit_stale = false;     // code was dropped, or 32-bit segments are not flat: leave translated code
 
     // --- control state. Change it through the functions in system.h, which keep the derived fields above
     // true.
@@ -158,6 +161,7 @@ struct Vcpu {
     SecondTlb second_tlb;
     std::array<std::array<TargetEntry, kTargetEntries>, 2> target_sets{};
     std::array<u32, 2> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
+    std::array<x86::CodeSize, 2> target_size{};  // and the size of the code they lead to
     alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
 
 

@@ -116,7 +116,8 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     }
     look_up(stub, use.size, use.write, use.aligned);
     const bool plain_base = in.base != kNoRegister && in.base != kRipBase && !in_memory(in.base) && in.index == kNoRegister;
-    if (plain_base && !segment && (in.address_size == 8 || (!wide() && in.displacement == 0)))
+    // Registers of 32-bit code may have anything in their upper halves, from 64-bit code before.
+    if (plain_base && !segment && in.address_size == 8)
         return Checked{{.base = host_of(in.base), .index = kS1, .disp = static_cast<s32>(in.displacement)}, stub, true};
     effective_address(kS0, in, next, true, false);
     if (segment) add_base(kS0);
@@ -132,7 +133,7 @@ Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsign
     else
         e_.lea32(kS1, at);
     look_up(stub, size, write, false);
-    if (wide() || offset == 0) return {{.base = kGuestRsp, .index = kS1, .disp = offset}, stub, true};
+    if (wide()) return {{.base = kGuestRsp, .index = kS1, .disp = offset}, stub, true};
     e_.lea32(kS0, at);
     return {{.base = kS0, .index = kS1}, stub, false};
 }

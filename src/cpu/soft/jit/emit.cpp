@@ -246,9 +246,10 @@ bool Translator::emit_leave(const Item& item) {
     const size_t stub = cold_path(item, false);
     wide() ? e_.mov(kS1, kRbp) : e_.mov32(kS1, kRbp);
     look_up(stub, size, false, false);
-    const Mem above{.base = kRbp, .disp = static_cast<s32>(size)};
+    wide() ? e_.mov(kS0, kRbp) : e_.mov32(kS0, kRbp);
+    const Mem above{.base = kS0, .disp = static_cast<s32>(size)};
     wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);
-    e_.op_rm(size == 8, 0x8b, kRbp, {.base = kRbp, .index = kS1});
+    e_.op_rm(size == 8, 0x8b, kRbp, {.base = kS0, .index = kS1});
     come_back(stub);
     return true;
 }

@@ -15,21 +15,14 @@ namespace tessera::soft::jit {
 
 namespace {
 
-constexpr u64 kRunsBeforeTranslation = 16;
 constexpr u64 kRoomForBlock = 64 * kKiB;
-constexpr u64 kFullSegment = u64{1} << 32;
 constexpr u8 kUntranslatable = 0xff;
 
 // What translated code takes for granted beyond the block's key. kUntranslatable: not to be entered now.
 [[nodiscard]] u8 mode_of(const Vcpu& c) {
     const u8 user = c.cpl == 3 ? kModeUser : 0;
     if (c.code64()) return user;
-    if (c.code_size != x86::CodeSize::Bits32 || c.sp_mask != 0xffff'ffff || c.code_end < kFullSegment ||
-        c.seg_base[x86::Cs] != 0)
-        return kUntranslatable;
-    for (const auto seg : {x86::Es, x86::Ss, x86::Ds})
-        if (c.seg_base[seg] != 0 || c.read_end[seg] < kFullSegment || c.write_end[seg] < kFullSegment)
-            return kUntranslatable;
+    if (!c.flat32) return kUntranslatable;
     return user;
 }
 
@@ -89,8 +82,9 @@ u64 Runtime::run_op(Vcpu& c, const Op* op) {
 void Runtime::prepare(Vcpu& c) {
     const unsigned set = c.cpl == 3 ? 1 : 0;
     const u32 gen = set == 0 ? c.exec_gen_kernel : c.exec_gen_user;
-    if (c.target_gen[set] != gen) {
+    if (c.target_gen[set] != gen || c.target_size[set] != c.code_size) {
         c.target_gen[set] = gen;
+        c.target_size[set] = c.code_size;
         c.target_sets[set].fill({});
     }
     c.targets = c.target_sets[set].data();
@@ -176,7 +170,7 @@ const Op* Runtime::promote(Vcpu& c, const Op* head) {
     auto& op = const_cast<Op&>(*head);
     const u8 mode = mode_of(c);
     if (mode == kUntranslatable) {
-        op.imm = kRunsBeforeTranslation;
+        op.imm = c.system->config().translate_after;
         return head + 1;
     }
     const u64 drops = c.blocks->drops;
@@ -207,9 +201,9 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code) : c_(c), code_(std::move(cod
     emit_thunks();
 }
 
-void Jit::init_head(Op& head) {
+void Jit::init_head(Op& head, u64 runs) {
     head.fn = run_counted;
-    head.imm = kRunsBeforeTranslation;
+    head.imm = runs;
 }
 
 bool Jit::is_undefined(const Op* op) {

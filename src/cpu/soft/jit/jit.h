@@ -63,8 +63,8 @@ public:
     Jit(const Jit&) = delete;
     Jit& operator=(const Jit&) = delete;
 
-    // The handler at the head of each block: counts its runs down in Op::imm, then translates.
-    static void init_head(Op& head);
+    // The handler at the head of each block: counts its runs down in Op::imm, from `runs`, then translates.
+    static void init_head(Op& head, u64 runs);
 
     // The block whose head this is goes away.
     void drop(const Op& head);

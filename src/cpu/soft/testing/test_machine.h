@@ -25,7 +25,7 @@ public:
         : ram_(static_cast<std::byte*>(std::aligned_alloc(kPageSize, kRam))),
           engine_(
               (std::memset(ram_, 0, kRam), prepare(), CpuWorld{memory, ports, mmio, tsc, tracer, nullptr}),
-              SoftCpuConfig{.model = model, .cpus = cpus}) {}
+              SoftCpuConfig{.model = model, .cpus = cpus, .translate_after = 1}) {}
     ~TestMachine() { std::free(ram_); }
     TestMachine(const TestMachine&) = delete;
     TestMachine& operator=(const TestMachine&) = delete;
