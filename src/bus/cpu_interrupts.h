@@ -68,6 +68,18 @@ public:
     // deadline.
     virtual void set_tsc_offset(s64 offset) = 0;
 
+    // --- For guests that end interrupts without a word to the APIC (soft/paravirt.h). An APIC without it
+    // says no. Whether `vector` is the only interrupt in service, its end concerns nobody else (edge), and
+    // none is requested.
+    [[nodiscard]] virtual bool eoi_can_wait(u8 /*vector*/) { return false; }
+    // Whether any interrupt is requested, deliverable now or not.
+    [[nodiscard]] virtual bool requested() { return true; }
+    // As a write to EOI.
+    virtual void end_of_interrupt() {}
+    // Sends an interrupt to the CPU with this APIC ID, as ICR would; only vector and delivery mode of
+    // `icr_low` count. False if there is nothing that could send it.
+    virtual bool send_physical(u32 /*icr_low*/, u32 /*apic_id*/) { return false; }
+
     // INIT keeps the APIC ID and IA32_APIC_BASE [SDM 3A 11.4.7.3]; power-on reset does not.
     virtual void init_reset() = 0;
 };

@@ -98,6 +98,8 @@ struct CpuWorld {
     CpuTracer* tracer = nullptr;
     // Gives the rest of the host a chance while one CPU waits for another. Thread-safe. May be null.
     void (*yield)() = nullptr;
+    // The time of day, for guests that use the paravirtual clock. Null: that is not offered.
+    const Clock* clock = nullptr;
 };
 
 }  // namespace tessera

@@ -90,7 +90,7 @@ struct Machine {
         const bool apics = (test.mode & kWithApic) != 0;
         const unsigned count = apics ? 2 : 1;
         engine = std::make_unique<soft::SoftEngine>(
-            CpuWorld{memory_, port_bus_, mmio_bus_, tsc_, tracer, std::this_thread::yield},
+            CpuWorld{memory_, port_bus_, mmio_bus_, tsc_, tracer, std::this_thread::yield, &clock_},
             soft::SoftCpuConfig{.model = soft::CpuModel::Max,
                                 .cpus = count,
                                 .jit = stepping == Stepping::Translated,

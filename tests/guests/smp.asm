@@ -1,69 +1,7 @@
 ; Two processors: start-up, interrupts between them, atomic operations, changing code and tables. [SDM 3A 9.4, 11]
-; Processor 0 runs the test; processor 1 is started in real mode at a trampoline and enters 64-bit mode with the
-; same tables, its own stack and its own TSS-less life: it takes no interrupts from ring 3.
+; Processor 0 runs the test.
 %include "guest.inc"
-APIC            equ APIC_WINDOW
-APIC_ID         equ APIC + 0x20
-APIC_EOI        equ APIC + 0xb0
-APIC_SVR        equ APIC + 0xf0
-APIC_ICR        equ APIC + 0x300
-APIC_ICR_HIGH   equ APIC + 0x310
-TRAMPOLINE      equ 0x4000
-AP_STACK        equ 0x5f00
-ap_entry        equ v_user              ; qword: where processor 1 goes in 64-bit mode
-ap_flag         equ v_user + 0x10       ; dwords, both write
-ap_flag2        equ v_user + 0x20
-shared          equ HIGH_FREE           ; more of them, on a line of their own
-
-    CODE 16
-trampoline:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    o32 lgdt [gdt_pointer]
-    o32 lidt [idt64_pointer]
-    mov eax, 0x620
-    mov cr4, eax
-    mov eax, PML4
-    mov cr3, eax
-    mov ecx, 0xc0000080
-    mov eax, 0x901
-    xor edx, edx
-    wrmsr
-    mov eax, 0x80010033
-    mov cr0, eax
-    jmp dword KCODE64:.in64
-    CODE 64
-.in64:
-    mov ax, KDATA
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov rsp, AP_STACK
-    jmp [ap_entry]
-
-%macro SEND_IPI 2                   ; destination, low half of the ICR
-    mov dword [APIC_ICR_HIGH], (%1) << 24
-    mov dword [APIC_ICR], %2
-%endmacro
-; Starts processor 1 at the label.
-%macro START_AP 1
-    mov byte [TRAMPOLINE], 0xea     ; JMP 0:trampoline
-    mov word [TRAMPOLINE + 1], trampoline
-    mov word [TRAMPOLINE + 3], 0
-    mov qword [ap_entry], %1
-    mov dword [APIC_SVR], 0x1ff
-    SEND_IPI 1, 0x4500              ; INIT
-    SEND_IPI 1, 0x4600 | (TRAMPOLINE >> 12)
-%endmacro
-; Waits until a dword has a value.
-%macro WAIT_FOR 2
-%%again:
-    pause
-    cmp dword [%1], %2
-    jne %%again
-%endmacro
+%include "second_cpu.inc"
 
 TEST64 init_and_sipi_start_the_second, WITH_APIC
     START_AP .ap

@@ -32,6 +32,7 @@ void export_state(const Vcpu& c, State& out) {
     out.shadow_is_mov_ss = c.shadow_mov_ss;
     out.nmi_blocked = c.nmi_blocked;
     out.nmi_pending = c.nmi_pending;
+    out.paravirt_eoi_offered = c.paravirt_eoi_offered;
     const Fault event = c.event_to_repeat.value_or(Fault{});
     out.event_valid = c.event_to_repeat.has_value();
     out.event_vector = event.vector;
@@ -69,6 +70,8 @@ void import_state(Vcpu& c, const State& in) {
     c.shadow_mov_ss = in.shadow_is_mov_ss;
     c.nmi_blocked = in.nmi_blocked;
     c.nmi_pending = in.nmi_pending;
+    c.paravirt_eoi_offered = in.paravirt_eoi_offered;
+    c.paravirt_clock_stale = true;
     c.event_to_repeat.reset();
     if (in.event_valid)
         c.event_to_repeat =

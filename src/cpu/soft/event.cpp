@@ -4,6 +4,7 @@
 
 #include "cpu/soft/debug.h"
 #include "cpu/soft/fp/fp.h"
+#include "cpu/soft/paravirt.h"
 #include "cpu/soft/stack.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/task_switch.h"
@@ -380,6 +381,10 @@ bool wait_for_sipi(Vcpu& c) {
 }  // namespace
 
 bool service_events(Vcpu& c) {
+    if (c.paravirt_clock_stale) [[unlikely]]
+        refresh_paravirt_clock(c);
+    if (c.paravirt_eoi_offered) [[unlikely]]
+        poll_paravirt_eoi(c);
     take_inputs(c);
     if (c.activity == Activity::WaitForSipi) return wait_for_sipi(c);
     c.sipi_pending.reset();  // [SDM 3A 9.4.4.1] ignored unless waiting for it
@@ -410,6 +415,7 @@ bool service_events(Vcpu& c) {
     if (may_interrupt(c) && c.interrupts->interrupt_pending()) {
         if (const auto vector = c.interrupts->acknowledge()) {
             c.activity = Activity::Running;
+            offer_paravirt_eoi(c, *vector);
             deliver_with_faults(c, EventKind::External, {.vector = *vector});
             return true;
         }

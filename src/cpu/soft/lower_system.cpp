@@ -204,6 +204,8 @@ bool find(const Insn& in, Lowering& l) {
         case Rdpmc: l = {kGoesOn<run_rdpmc>}; return true;
         case Rdrand: l = {kGoesOn<run_rdrand>, Shape::Rm}; return true;
         case Rdseed: l = {kGoesOn<run_rdseed>, Shape::Rm}; return true;
+        case Vmcall:
+        case Vmmcall: l = {kEnds<run_hypercall>}; return true;
         case Rsm:
         case Ud0:
         case Ud1:

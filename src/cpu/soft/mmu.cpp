@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "cpu/soft/paravirt.h"
 #include "cpu/soft/segment.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -52,6 +53,7 @@ void after_ram_write(Vcpu& c, const MemoryRegion& region, u64 physical, unsigned
 // The APIC's registers are 32 bits wide at 16-byte steps. [SDM 3A 11.4.1] Other accesses are undefined: reads
 // give the bytes of the register, writes other than aligned 32-bit ones go nowhere.
 void apic_read(Vcpu& c, u64 physical, u8* out, unsigned size) {
+    if (c.paravirt_eoi_offered) poll_paravirt_eoi(c);
     for (unsigned i = 0; i < size; ++i) {
         const auto offset = static_cast<u32>((physical + i) & kPageMask);
         if (i == 0 || offset % 4 == 0) {
@@ -66,6 +68,7 @@ void apic_write(Vcpu& c, u64 physical, const void* in, unsigned size) {
     if (size != 4 || physical % 4 != 0) return;
     u32 value = 0;
     std::memcpy(&value, in, 4);
+    if (c.paravirt_eoi_offered) end_paravirt_eoi(c);
     c.interrupts->write_register(static_cast<u32>(physical & kPageMask), value);
     c.attention.fetch_or(kAttendInterrupts);  // an EOI or a lower TPR may let one through
 }

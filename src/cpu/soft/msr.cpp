@@ -7,6 +7,7 @@
 
 #include "cpu/soft/control.h"
 #include "cpu/soft/mmu.h"
+#include "cpu/soft/paravirt.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/x86_names.h"
@@ -78,6 +79,7 @@ void move_tsc(Vcpu& c, u64 distance) {
     c.msr.tsc_offset = static_cast<s64>(static_cast<u64>(c.msr.tsc_offset) + distance);
     c.msr.tsc_adjust += distance;
     c.interrupts->set_tsc_offset(c.msr.tsc_offset);
+    refresh_paravirt_clock(c);
 }
 // [SDM 3B 17.17.3] Writing one of the two moves both.
 bool write_tsc(Vcpu& c, u32 /*index*/, u64 value) {
@@ -92,9 +94,11 @@ bool write_tsc_adjust(Vcpu& c, u32 /*index*/, u64 value) {
 // --- the local APIC's
 
 bool read_apic(Vcpu& c, u32 index, u64& value) {
+    if (c.paravirt_eoi_offered) poll_paravirt_eoi(c);
     return c.interrupts->read_msr(index, value) == MsrResult::Ok;
 }
 bool write_apic(Vcpu& c, u32 index, u64 value) {
+    if (c.paravirt_eoi_offered) end_paravirt_eoi(c);
     if (c.interrupts->write_msr(index, value) != MsrResult::Ok) return false;
     constexpr u32 kApicBase = 0x1b;
     if (index == kApicBase) flush_tlb(c, true);  // the APIC page may have moved
@@ -211,6 +215,7 @@ constexpr MsrEntry kMsrs[] = {
     {0x0000'06e0, 0x0000'06e0, read_apic, write_apic},
     {0x0000'0800, 0x0000'08ff, read_apic, write_apic},
     {0x0000'0da0, 0x0000'0da0, read_xss, write_xss},
+    {0x4b56'4d00, 0x4b56'4d04, read_paravirt_msr, write_paravirt_msr},
     {0xc000'0080, 0xc000'0080, read_member<&Msrs::efer>, write_efer},
     {0xc000'0081, 0xc000'0081, read_member<&Msrs::star>, write_member<&Msrs::star>},
     {0xc000'0082, 0xc000'0082, read_member<&Msrs::lstar>, write_canonical<&Msrs::lstar>},

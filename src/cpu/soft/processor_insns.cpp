@@ -33,6 +33,7 @@ void run_cpuid(Vcpu& c, const Op& /*op*/) {
         .osxsave = (c.cr4 & cr4::kOsxsave) != 0,
         .xcr0 = c.xcr0,
         .tsc_khz = c.system->world().tsc.hz() / 1000,
+        .paravirt_clock = c.system->world().clock != nullptr,
     };
     const x86::CpuidResult r =
         x86::cpuid(context, static_cast<u32>(c.reg[Rax]), static_cast<u32>(c.reg[Rcx]));

@@ -97,6 +97,7 @@ void run_rdpid(Vcpu& c, const Op& op);
 void run_rdpmc(Vcpu& c, const Op& op);
 void run_rdrand(Vcpu& c, const Op& op);
 void run_rdseed(Vcpu& c, const Op& op);
+void run_hypercall(Vcpu& c, const Op& op);  // paravirt.cpp
 void run_undefined(Vcpu& c, const Op& op);
 
 }  // namespace tessera::soft

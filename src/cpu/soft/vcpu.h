@@ -136,6 +136,8 @@ struct Vcpu {
     bool nmi_blocked = false;
     bool nmi_pending = false;
     bool init_pending = false;
+    bool paravirt_eoi_offered = false;  // paravirt.h
+    bool paravirt_clock_stale = false;  // the guest's clock page waits for the next look at events
     std::optional<u8> sipi_pending;
     std::optional<Fault> event_to_repeat;  // from x86::State::event_valid: its delivery begins anew
     bool step_trap = false;   // TF was set when the instruction began; cleared by what takes no trap (INT n)

@@ -138,6 +138,9 @@ constexpr u32 kSignature = 0x00a0'0f11;  // family 19h, model 1, stepping 1
 constexpr u32 kMaxStandard = 0xd, kMaxExtended = 0x8000'0021, kMaxHypervisor = 0x4000'0010;
 constexpr char kVendor[] = "AuthenticAMD";
 constexpr char kHypervisorVendor[] = "TesseraTessr";
+// Linux looks for this signature at 0x40000000, 0x40000100, ... [LINUX-KVM cpuid]
+constexpr char kKvmVendor[13] = "KVMKVMKVM\0\0";
+constexpr u32 kKvmBase = 0x4000'0100, kKvmFeatures = kKvmBase + 1;
 constexpr char kBrand[48] = "Tessera Software CPU";
 
 u32 four(const char* text) {
@@ -283,10 +286,20 @@ CpuidResult extended(const CpuidContext& c, u32 leaf, u32 subleaf) {
     }
 }
 
+// [LINUX-KVM cpuid] What soft/paravirt.cpp does. Port 0x80 is not needed for delays either.
+u32 kvm_features(const CpuidContext& c) {
+    constexpr u32 kNoIoDelay = 1 << 1, kClocksource2 = 1 << 3, kPvEoi = 1 << 6, kSendIpi = 1 << 11,
+                  kSchedYield = 1 << 13, kClocksourceStable = 1 << 24;
+    return kNoIoDelay | kPvEoi | kSendIpi | kSchedYield |
+           (c.paravirt_clock ? kClocksource2 | kClocksourceStable : 0);
+}
+
 CpuidResult hypervisor(const CpuidContext& c, u32 leaf) {
     if (leaf == 0x4000'0000)
         return {kMaxHypervisor, four(kHypervisorVendor), four(kHypervisorVendor + 4),
                 four(kHypervisorVendor + 8)};
+    if (leaf == kKvmBase) return {kKvmFeatures, four(kKvmVendor), four(kKvmVendor + 4), four(kKvmVendor + 8)};
+    if (leaf == kKvmFeatures) return {.eax = kvm_features(c)};
     // The widespread convention for the TSC's frequency in kHz.
     if (leaf == kMaxHypervisor) return {.eax = static_cast<u32>(c.tsc_khz)};
     return {};
@@ -302,7 +315,7 @@ bool has_feature(FeatureLevel level, Feature feature) {
 
 CpuidResult cpuid(const CpuidContext& context, u32 leaf, u32 subleaf) {
     if (leaf <= kMaxStandard) return standard(context, leaf, subleaf);
-    if (leaf >= 0x4000'0000 && leaf <= kMaxHypervisor) return hypervisor(context, leaf);
+    if (leaf >= 0x4000'0000 && leaf <= kKvmFeatures) return hypervisor(context, leaf);
     if (leaf >= 0x8000'0000 && leaf <= kMaxExtended) return extended(context, leaf, subleaf);
     return {};
 }

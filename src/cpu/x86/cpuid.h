@@ -119,6 +119,7 @@ struct CpuidContext {
     bool osxsave = false;  // CR4.OSXSAVE
     u64 xcr0 = 1;
     u64 tsc_khz = 0;
+    bool paravirt_clock = false;  // KVM's clock is among what leaf 0x40000101 offers
 };
 
 struct CpuidResult {

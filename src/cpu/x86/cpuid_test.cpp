@@ -34,6 +34,22 @@ TEST(Cpuid, NamesVendorBrandAndHypervisor) {
     EXPECT_STREQ(brand.c_str(), "Tessera Software CPU");
 }
 
+// [LINUX-KVM cpuid]
+TEST(Cpuid, KvmsSignatureIsTheSecondHypervisor) {
+    CpuidContext c;
+    const CpuidResult signature = cpuid(c, 0x4000'0100, 0);
+    EXPECT_EQ(signature.eax, 0x4000'0101u);
+    EXPECT_EQ(text({signature.ebx, signature.ecx, signature.edx}), std::string("KVMKVMKVM\0\0\0", 12));
+    constexpr u32 kClock = 1 << 3 | 1 << 24;
+    EXPECT_EQ(cpuid(c, 0x4000'0101, 0).eax & kClock, 0u);
+    c.paravirt_clock = true;
+    EXPECT_EQ(cpuid(c, 0x4000'0101, 0).eax, kClock | 1u << 1 | 1u << 6 | 1u << 11 | 1u << 13);
+    EXPECT_EQ(cpuid(c, 0x4000'0102, 0), CpuidResult{});
+    c.tsc_khz = 2'445'430;
+    EXPECT_EQ(cpuid(c, 0x4000'0010, 0).eax, 2'445'430u);
+    EXPECT_EQ(cpuid(c, 0x4000'0011, 0), CpuidResult{});
+}
+
 TEST(Cpuid, SignatureIsFamily19h) {
     const u32 eax = cpuid({}, 1, 0).eax;
     EXPECT_EQ(((eax >> 8) & 15) + ((eax >> 20) & 0xff), 0x19u);

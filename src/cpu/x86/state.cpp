@@ -30,6 +30,8 @@ State init_state(const State& before) {
     const u64 efer_after_init = 0;
     s.msr = before.msr;
     s.msr.efer = efer_after_init;
+    // The software that named these addresses is gone.
+    s.msr.kvm_system_time = s.msr.kvm_pv_eoi = 0;
     // CD and NW are kept by INIT.
     s.cr0 = cr0::kEt | (before.cr0 & (cr0::kCd | cr0::kNw));
     return s;

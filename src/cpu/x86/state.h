@@ -113,6 +113,7 @@ struct Msrs {
     u64 tsc_adjust = 0;
     u64 xss = 0;
     u64 mcg_status = 0;
+    u64 kvm_wall_clock = 0, kvm_system_time = 0, kvm_pv_eoi = 0;  // 0x4b564d00, 01, 04
     // GAP: no performance counters, no debugctl/LBR, no microcode update
 
     friend bool operator==(const Msrs&, const Msrs&) = default;
@@ -143,6 +144,9 @@ struct State {
     bool shadow_is_mov_ss = false;  // then #DB is held back as well
     bool nmi_blocked = false;       // until IRET
     bool nmi_pending = false;
+    // The interrupt in service may be ended by clearing a bit in memory (kvm_pv_eoi), and the guest had not
+    // been seen to do so.
+    bool paravirt_eoi_offered = false;
     // An exception or interrupt whose delivery was begun and must be repeated: none when vector_valid is
     // false.
     bool event_valid = false;

@@ -355,6 +355,18 @@ void Lapic::end_of_interrupt() {
     wake_if_news(before);
 }
 
+bool Lapic::requested() {
+    if (!inbox_.empty()) merge_inbox();
+    return state_.irr.highest() >= 0 || extint_pending();
+}
+
+bool Lapic::eoi_can_wait(u8 vector) {
+    if (mode() == Mode::Disabled || requested()) return false;
+    VectorSet others = state_.isr;
+    others.erase(vector);
+    return state_.isr.has(vector) && others.highest() < 0 && !state_.tmr.has(vector);
+}
+
 void Lapic::set_cr8(u8 value) {
     const bool before = deliverable_;
     state_.tpr = static_cast<u8>(value << 4);

@@ -71,6 +71,10 @@ public:
     [[nodiscard]] bool globally_enabled() const override;
     void set_tsc_offset(s64 offset) override;
     void init_reset() override;
+    [[nodiscard]] bool eoi_can_wait(u8 vector) override;
+    [[nodiscard]] bool requested() override;
+    void end_of_interrupt() override;
+    bool send_physical(u32 icr_low, u32 apic_id) override;
 
     // A source inside the CPU: the performance counters, the thermal sensor, corrected machine checks.
     void raise_local(Lvt entry);
@@ -118,7 +122,6 @@ private:
     void deliver_lvt(Lvt entry);
     void deliver_pin(Lvt entry, bool rise, bool fall);
     void accept_vector(u8 vector, TriggerMode trigger);
-    void end_of_interrupt();
     void log_error(Esr error);
     void publish();
     void refresh();

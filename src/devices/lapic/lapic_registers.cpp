@@ -207,6 +207,16 @@ void Lapic::send_self(u8 vector) {
     if (software_enabled()) accept_vector(vector, TriggerMode::Edge);
 }
 
+bool Lapic::send_physical(u32 icr_low, u32 apic_id) {
+    constexpr u32 kVectorAndMode = 0x7ff;
+    if (mode() == Mode::Disabled || !software_enabled()) return false;
+    const bool before = deliverable_;
+    send_ipi(icr_low & kVectorAndMode, apic_id);
+    refresh();
+    wake_if_news(before);
+    return true;
+}
+
 // [SDM 3A 11.6.1], valid combinations in [SDM 3A Table 11-3]; the invalid ones are not sent.
 void Lapic::send_ipi(u32 low, u32 destination) {
     const auto delivery = static_cast<DeliveryMode>(low >> 8 & 7);

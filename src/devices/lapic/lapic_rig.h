@@ -84,7 +84,13 @@ struct LapicRig {
 
 private:
     u64 poke_special(testing_rig::Choices& choices) {
-        switch (choices.below(8)) {
+        switch (choices.below(12)) {
+            case 8: return u64{device.eoi_can_wait(static_cast<u8>(choices.bits()))};
+            case 9: return u64{device.requested()};
+            case 10: device.end_of_interrupt(); return 0;
+            case 11:
+                return u64{device.send_physical(static_cast<u32>(choices.bits()) & ~0x100u,
+                                                static_cast<u32>(choices.below(3)))};
             case 0: device.set_tsc_offset(static_cast<s64>(choices.bits())); return 0;
             case 1: device.init_reset(); return 0;
             case 2: device.raise_local(static_cast<Lvt>(choices.below(kLvtCount))); return 0;

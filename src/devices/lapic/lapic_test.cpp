@@ -254,6 +254,48 @@ TEST_F(LapicTest, EoiBroadcastCanBeSuppressed) {
     EXPECT_FALSE(vector_in(kIsr, 0x40));
 }
 
+TEST_F(LapicTest, EoiCanWaitOnlyForALoneEdgeInterrupt) {
+    EXPECT_FALSE(lapic().eoi_can_wait(0x50)) << "nothing in service";
+    fixed(0, 0x50);
+    EXPECT_TRUE(lapic().requested());
+    EXPECT_FALSE(lapic().eoi_can_wait(0x50)) << "not in service yet";
+    EXPECT_EQ(lapic().acknowledge(), 0x50);
+    EXPECT_FALSE(lapic().requested());
+    EXPECT_TRUE(lapic().eoi_can_wait(0x50));
+    EXPECT_FALSE(lapic().eoi_can_wait(0x51));
+    fixed(0, 0x20);
+    EXPECT_TRUE(lapic().requested()) << "though its class is held back";
+    EXPECT_FALSE(lapic().eoi_can_wait(0x50));
+    lapic().end_of_interrupt();
+    EXPECT_FALSE(vector_in(kIsr, 0x50));
+    EXPECT_EQ(lapic().acknowledge(), 0x20);
+    fixed(0, 0x60);
+    EXPECT_EQ(lapic().acknowledge(), 0x60);
+    EXPECT_FALSE(lapic().eoi_can_wait(0x60)) << "nested";
+    lapic().end_of_interrupt();
+    lapic().end_of_interrupt();
+    fixed(0, 0x70, TriggerMode::Level);
+    EXPECT_EQ(lapic().acknowledge(), 0x70);
+    EXPECT_FALSE(lapic().eoi_can_wait(0x70)) << "the I/O APIC waits for it";
+    lapic().end_of_interrupt();
+    EXPECT_EQ(eoi.vectors, std::vector<u8>{0x70});
+}
+
+TEST_F(LapicTest, SendPhysicalSendsVectorAndModeToOneCpu) {
+    EXPECT_TRUE(lapic().send_physical(0xfffff800 | 0x50, 2));  // no logical mode, no shorthand
+    EXPECT_EQ(pending_on(), std::vector<u32>{2});
+    EXPECT_EQ(cpus[2]->acknowledge(), 0x50);
+    EXPECT_TRUE(lapic().send_physical(0x400, 1));
+    EXPECT_TRUE(cpus[1]->take_events().nmi);
+    EXPECT_TRUE(lapic().send_physical(0x51, 0));
+    EXPECT_EQ(lapic().acknowledge(), 0x51);
+    x2apic(3);
+    EXPECT_TRUE(cpus[3]->send_physical(0x52, 1));
+    EXPECT_EQ(pending_on(), std::vector<u32>{1});
+    ASSERT_EQ(lapic().write_msr(kBaseMsr, 0xfee0'0000 | kBsp), MsrResult::Ok);
+    EXPECT_FALSE(lapic().send_physical(0x53, 1));
+}
+
 TEST_F(LapicTest, EveryVectorFrom16IsDeliveredOnce) {
     for (unsigned v = 16; v < 256; ++v) fixed(0, static_cast<u8>(v));
     for (int v = 255; v >= 16; --v) {

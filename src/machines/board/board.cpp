@@ -210,7 +210,8 @@ void Board::add_cpus() {
                          .mmio = mmio_,
                          .tsc = vm_.tsc(),
                          .tracer = config_.tracer,
-                         .yield = [] { (void)sched_yield(); }};
+                         .yield = [] { (void)sched_yield(); },
+                         .clock = &vm_.clock()};
     soft::SoftCpuConfig soft = config_.soft;
     soft.cpus = config_.cpus;
     engine_ = std::make_unique<soft::SoftEngine>(world, soft);

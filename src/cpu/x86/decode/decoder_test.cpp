@@ -328,8 +328,7 @@ TEST(DecoderTest, FeaturesNotOfferedAreInvalid) {
     EXPECT_EQ(status_of(k64, {0x62, 0xf1, 0x7c, 0x48, 0x58, 0xc1}), DecodeStatus::Invalid);  // AVX-512
     EXPECT_EQ(status_of(k64, {0x0f, 0x0f, 0xc1, 0x9e}), DecodeStatus::Invalid);              // 3DNow!
     EXPECT_EQ(status_of(k64, {0xc7, 0xf8, 0, 0, 0, 0}), DecodeStatus::Invalid);              // XBEGIN
-    EXPECT_EQ(status_of(k64, {0x0f, 0x01, 0xc1}), DecodeStatus::Invalid);                    // VMCALL
-    EXPECT_EQ(status_of(k64, {0x0f, 0x01, 0xd9}), DecodeStatus::Invalid);                    // VMMCALL
+    EXPECT_EQ(status_of(k64, {0x0f, 0x01, 0xd8}), DecodeStatus::Invalid);                    // VMRUN
     EXPECT_EQ(status_of(k64, {0xc4, 0xe2, 0x75, 0xdc, 0xc1}), DecodeStatus::Invalid);        // VAES, 256-bit
     EXPECT_EQ(status_of(k64, {0xf2, 0x0f, 0x79, 0xc1}), DecodeStatus::Invalid);              // SSE4a
     EXPECT_EQ(status_of(k64, {0x8f, 0xe9, 0x78, 0x01, 0xc1}), DecodeStatus::Invalid);        // XOP

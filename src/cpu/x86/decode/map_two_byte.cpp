@@ -42,6 +42,7 @@ constexpr Row kRows[] = {
     {0x00, "/5", Verw, "Ew", "w z"},
 
     {0x01, "/0 tab", Sgdt, "Mt"},
+    {0x01, "np /0 r1", Vmcall},
     {0x01, "/1 tab", Sidt, "Mt"},
     {0x01, "np /1 r0", Monitor},
     {0x01, "np /1 r1", Mwait},
@@ -51,6 +52,7 @@ constexpr Row kRows[] = {
     {0x01, "np /2 r0", Xgetbv},
     {0x01, "np /2 r1", Xsetbv},
     {0x01, "/3 tab", Lidt, "Mt"},
+    {0x01, "/3 r1", Vmmcall},
     {0x01, "/4", Smsw, "Rv"},
     {0x01, "/4", Smsw, "Mw"},
     {0x01, "/6", Lmsw, "Ew"},
