@@ -39,7 +39,7 @@ class Guest:
     """A running command whose output is read together with the time it came.
 
     `marks` says for each piece of output with a line's end: the length of the text then, the seconds since the start,
-    and how many of them the command's busiest thread waited for a processor that others had.
+    and what `threads` said.
     """
 
     def __init__(self, command, patience):
@@ -85,19 +85,18 @@ class Guest:
                           f"{self.text[-2000:]}\n{self.said_on_error()[-2000:]}")
         self.text += data.decode("utf-8", "replace").replace("\r", "")
         if b"\n" in data:
-            self.marks.append((len(self.text), time.monotonic() - self.start, self.waited()))
+            self.marks.append((len(self.text), time.monotonic() - self.start, self.threads()))
 
-    def waited(self):
-        """Seconds the thread that ran longest was ready and did not run; the virtual CPU is that thread."""
-        longest, waited = -1, 0
+    def threads(self):
+        """Thread -> (seconds run, seconds ready but not run), as the host's scheduler counts."""
+        counted = {}
         for file in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
             try:
-                ran, waiting = (int(word) for word in file.read_text(encoding="ascii").split()[:2])
+                ran, waited = (int(word) / 1e9 for word in file.read_text(encoding="ascii").split()[:2])
             except (OSError, ValueError):  # the thread has ended, or the host does not count
                 continue
-            if ran > longest:
-                longest, waited = ran, waiting
-        return waited / 1e9
+            counted[file.parent.name] = ran, waited
+        return counted
 
     def wait(self, seconds):
         """Gives the command time to end by itself; False if it does not."""

@@ -49,17 +49,31 @@ def waiting(marks, begin, text):
     for line in text.splitlines(keepends=True):
         at += len(line)
         now = mark_at(marks, at)
-        if now[1] > before[1]:
-            parts[line.split("\t")[0]] = max(0.0, min(0.99, (now[2] - before[2]) / (now[1] - before[1])))
+        part = waited_part(before, now)
+        if part is not None:
+            parts[line.split("\t")[0]] = part
         before = now
     return parts
 
 
+def waited_part(before, now):
+    """Of the time in which virtual CPUs wanted to run between two marks, the part in which they did not.
+
+    They are the threads that ran a good part of it; the others start up often and have little to do with the speed.
+    """
+    ran_sum, waited_sum = 0.0, 0.0
+    for thread, (ran, waited) in now[2].items():
+        ran_before, waited_before = before[2].get(thread, (0.0, 0.0))
+        if ran - ran_before >= 0.1 * (now[1] - before[1]):
+            ran_sum += ran - ran_before
+            waited_sum += waited - waited_before
+    return waited_sum / (ran_sum + waited_sum) if ran_sum > 0 else None
+
+
 def mark_at(marks, length):
     """The first mark made when the text was at least so long; for no text, the start of the command."""
-    if length == 0:
-        return (0, 0.0, 0.0)
-    return next((mark for mark in marks if mark[0] >= length), (length, 0.0, 0.0))
+    start = (0, 0.0, {})
+    return next((mark for mark in marks if mark[0] >= length), start) if length > 0 else start
 
 
 def native_rows(program, arguments):
@@ -113,7 +127,8 @@ def guest_boot(machine):
         measured, parts = {}, {}
         for name, pattern in (("boot_kernel", "Linux version"), ("boot_init", FIRST_LINE), ("boot_prompt", PROMPT)):
             _, measured[name] = guest.expect(pattern)
-            parts[name] = min(0.99, guest.waited() / measured[name])
+            # With one virtual CPU it is the thread that ran longest; it also sleeps while it boots.
+            parts[name] = min(0.99, max(guest.threads().values(), default=(0, 0))[1] / measured[name])
         with open(f"/proc/{guest.process.pid}/smaps", encoding="ascii", errors="replace") as file:
             memory = beyond_guest_memory(file.read(), machine.memory_mib * 1024)
         guest.process.terminate()

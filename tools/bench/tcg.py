@@ -1,6 +1,7 @@
 """tools/dev bench tcg: what a guest gets done natively, under QEMU's TCG and under Tessera, in turn.
 
-Same kernel, initramfs and static benchmark program (bench/tcg) for all. The best of all repeats counts. Exit code: 0
+Same kernel, initramfs and static benchmark program (bench/tcg) for all. The best of all repeats counts, with --busy-host the
+median. Exit code: 0
 measured, 1 a guest failed or gave a wrong answer, 2 bad usage.
 """
 import argparse
@@ -9,6 +10,7 @@ import json
 import os
 import pathlib
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -72,10 +74,14 @@ def corrected(name, value, waited):
 
 
 class Collector:
-    """Keeps the best number of each row and peer, and how much of the time went to others on the host."""
+    """Keeps the numbers of each row and peer, and how much of the time went to others on the host.
+
+    Of several numbers the best counts: what disturbs makes slower. Corrected numbers err to both sides, so of those it
+    is the median.
+    """
 
     def __init__(self, busy_host):
-        self.best = {}
+        self.numbers = {}
         self.busy_host = busy_host
         self.waited = {}
 
@@ -90,10 +96,18 @@ class Collector:
         return {peer: sum(parts) / len(parts) for peer, parts in self.waited.items() if parts}
 
     def add(self, peer, rows):
-        kept = self.best.setdefault(peer, {})
+        kept = self.numbers.setdefault(peer, {})
         for name, value in rows.items():
-            better = min if name in report.LESS_IS_BETTER else max
-            kept[name] = better(kept[name], value) if name in kept else value
+            kept.setdefault(name, []).append(value)
+
+    def results(self):
+        return {peer: {name: self.choose(name, values) for name, values in rows.items()}
+                for peer, rows in self.numbers.items()}
+
+    def choose(self, name, values):
+        if self.busy_host:
+            return statistics.median(values)
+        return min(values) if name in report.LESS_IS_BETTER else max(values)
 
 
 def run_rows(peer, machine, names, options, collector):
@@ -217,9 +231,9 @@ def main(words):
         say("this host is busy with something else; --busy-host takes that out of the numbers")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"about": about, "units": units, "results": collector.best}, file, indent=1)
+            json.dump({"about": about, "units": units, "results": collector.results()}, file, indent=1)
             file.write("\n")
-    print_report(collector.best, units, about, options)
+    print_report(collector.results(), units, about, options)
     return 0
 
 

@@ -45,14 +45,27 @@ class Clock(unittest.TestCase):
 
 class Waiting(unittest.TestCase):
     # 10 characters before the first row, rows of 5 and 6 characters; the third mark is of something else.
-    MARKS = [(10, 1.0, 0.5), (15, 2.0, 1.0), (18, 2.5, 1.0), (21, 3.0, 1.1)]
+    MARKS = [(10, 1.0, {"cpu": (0.5, 0.5)}), (15, 2.0, {"cpu": (1.0, 1.0)}), (18, 2.5, {"cpu": (1.5, 1.0)}),
+             (21, 3.0, {"cpu": (1.9, 1.1)})]
 
     def test_each_row_has_its_own_part(self):
         parts = measure.waiting(self.MARKS, 10, "a\t1s\n" + "bb\t1s\n")
         self.assertEqual((parts["a"], round(parts["bb"], 6)), (0.5, 0.1))
 
     def test_the_first_row_of_all_counts_from_the_start_of_the_command(self):
-        self.assertEqual(measure.waiting([(5, 2.0, 1.0)], 0, "a\t1s\n"), {"a": 0.5})
+        self.assertEqual(measure.waiting([(5, 2.0, {"cpu": (1.0, 1.0)})], 0, "a\t1s\n"), {"a": 0.5})
+
+    def test_two_working_processors_both_count_and_threads_that_hardly_run_do_not(self):
+        before = (1, 1.0, {"cpu0": (1.0, 0.0), "cpu1": (0.0, 0.0), "loop": (0.1, 0.0)})
+        now = (2, 2.0, {"cpu0": (1.8, 0.2), "cpu1": (0.6, 0.4), "loop": (0.11, 0.9)})
+        self.assertAlmostEqual(measure.waited_part(before, now), 0.3)
+
+    def test_of_several_numbers_the_best_counts_and_the_median_when_they_are_corrected(self):
+        for busy_host, expected in ((False, {"alu": 9.0, "boot_init": 1.0}), (True, {"alu": 2.0, "boot_init": 2.0})):
+            collector = tcg.Collector(busy_host)
+            for value in (1.0, 9.0, 2.0):
+                collector.add("tcg", {"alu": value, "boot_init": value})
+            self.assertEqual(collector.results(), {"tcg": expected})
 
     def test_work_per_second_rises_and_time_falls_without_it(self):
         self.assertEqual((tcg.corrected("alu", 100.0, 0.5), tcg.corrected("boot_init", 4.0, 0.5)), (200.0, 2.0))
