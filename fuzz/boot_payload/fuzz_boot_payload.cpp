@@ -57,11 +57,12 @@ void unpack_any(FuzzedDataProvider& input) {
 
 void enter_any(FuzzedDataProvider& input) {
     static GuestMemory memory(64 * kMiB);
-    const Bytes file = make_packed_bzimage(Bytes(16), input.ConsumeIntegralInRange<u32>(0, 70 << 20));
     Bytes vmlinux = make_vmlinux(input.ConsumeBool());
     const Bytes more = consume(input, 64);
     vmlinux.insert(vmlinux.end(), more.begin(), more.end());
     overwrite_some(vmlinux, input);
+    const Bytes file =
+        make_packed_bzimage(pack(Compression::Lz4, vmlinux), input.ConsumeIntegralInRange<u32>(0, 70 << 20));
     Bytes initrd(input.ConsumeIntegralInRange<std::size_t>(0, 3 * kMiB));
     if (initrd.size() > 1) poke_text(initrd, 0, "\x1f\x8b");
     const std::array<u64, 2> random{input.ConsumeIntegral<u64>(), input.ConsumeIntegral<u64>()};
@@ -71,7 +72,7 @@ void enter_any(FuzzedDataProvider& input) {
                         .cmdline = cmdline,
                         .board = pc_board(1),
                         .random_seed = {},
-                        .unpacked = UnpackedKernel{.vmlinux = vmlinux, .random = random}};
+                        .direct = DirectStart{.random = random}};
     if (initrd.size() > 1) request.initrd = BootFile{.name = "initrd", .bytes = initrd};
     boot_and_check(request, memory);
 }

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "boot/acpi/acpi_tables.h"
 #include "boot/bytes.h"
+#include "boot/bzimage/bzimage.h"
 #include "boot/bzimage/setup_header.h"
 #include "boot/cpu_start.h"
 #include "boot/initrd/initrd.h"
@@ -150,13 +151,14 @@ x86::State enter(MemoryMap& memory, const LoadedKernel& kernel, const KernelPara
 }
 
 Result<LoadedKernel> load(const BootRequest& request, const std::vector<E820Entry>& map, MemoryMap& memory) {
-    if (!request.unpacked) return load_kernel(request.kernel, request.entry, map, memory);
-    UnpackedKernel unpacked = *request.unpacked;
+    if (!request.direct || !looks_like_bzimage(request.kernel.bytes))
+        return load_kernel(request.kernel, request.entry, map, memory);
+    DirectStart start = *request.direct;
     const PlaceWishes wishes = place_wishes(request.cmdline);
-    if (wishes.fixed) unpacked.random.reset();
-    unpacked.fixed_physical = unpacked.fixed_physical || wishes.fixed_physical;
+    if (wishes.fixed) start.random.reset();
+    start.fixed_physical = start.fixed_physical || wishes.fixed_physical;
     const u64 initrd_size = request.initrd ? request.initrd->bytes.size() : 0;
-    return load_unpacked(request.kernel, unpacked, request.entry, initrd_size, map, memory);
+    return load_direct(request.kernel, start, request.entry, initrd_size, map, memory);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "base/types.h"
 #include "boot/board.h"
+#include "boot/direct_kernel.h"
 #include "boot/kernel.h"
 #include "cpu/x86/state.h"
 #include "memory/memory_map.h"
@@ -25,9 +26,9 @@ struct BootRequest {
     KernelEntry entry = KernelEntry::Auto;
     // Entropy for the kernel's random number generator, at most 256 bytes; empty: none is handed over.
     std::span<const std::byte> random_seed;
-    // The kernel of a bzImage unpacked (boot/payload), to be entered directly. Nothing: through the
-    // decompressor in the file. A word nokaslr in the command line is obeyed.
-    std::optional<UnpackedKernel> unpacked{};  // NOLINT(readability-redundant-member-init)
+    // A bzImage's kernel is unpacked and entered directly. Nothing: through the decompressor in the file. A
+    // word nokaslr in the command line is obeyed. Other files have one way only.
+    std::optional<DirectStart> direct{};  // NOLINT(readability-redundant-member-init)
 };
 
 // What firmware leaves in the RTC's memory: index and value.
@@ -47,7 +48,8 @@ struct StartState {
 };
 
 // `memory` holds RAM from 0 to at least 2 MiB without holes but for A0000h - DFFFFh; RAM must be zero, as
-// at power-on, also when it is called again for a machine's reset. Errors name the file and say what to do.
+// at power-on, also when it is called again for a machine's reset. Errors name the file and say what to do;
+// Unsupported with a direct start: without, the kernel may start all the same, in memory that is zero again.
 [[nodiscard]] Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory);
 
 // The memory sizes and equipment in CMOS, as PC firmware stores them.

@@ -21,8 +21,11 @@ protected:
                             .board = board,
                             .entry = entry,
                             .random_seed = seed};
-        if (!unpacked.empty())
-            request.unpacked = UnpackedKernel{.vmlinux = unpacked, .random = request_random};
+        if (!unpacked.empty()) {
+            kernel = make_packed_bzimage(pack(Compression::Lz4, unpacked));
+            request.kernel.bytes = kernel;
+            request.direct = DirectStart{.random = request_random};
+        }
         if (!initrd.empty()) request.initrd = BootFile{.name = "initrd.img", .bytes = initrd};
         return boot_linux(request, memory.map);
     }
@@ -37,10 +40,7 @@ protected:
     }
 
     // A bzImage that asks for 16 MiB, and what was in it.
-    void unpack(bool is64 = true) {
-        unpacked = make_vmlinux(is64);
-        kernel = make_packed_bzimage(pack(Compression::Lz4, unpacked));
-    }
+    void unpack(bool is64 = true) { unpacked = make_vmlinux(is64); }
     // A minimal cpio archive: its trailer, padded with zeros.
     static Bytes make_initrd(std::size_t size) {
         Bytes file(size);
@@ -262,6 +262,60 @@ TEST_F(BootLinuxTest, RandomNumbersMoveAnUnpackedKernelAndItIsTold) {
         EXPECT_GE(other.initrd_address, other.kernel.end);
         EXPECT_LE(other.initrd_address + other.initrd_size, 64 * kM);
     }
+}
+
+TEST_F(BootLinuxTest, NothingIsLeftOfTheFileAKernelWasUnpackedFrom) {
+    for (const bool is64 : {true, false}) {
+        GuestMemory memory(64 * kM);
+        unpack(is64);
+        const StartState s = start(memory);
+        Bytes high = memory.bytes(kM, 63 * kM);
+        const Bytes contents(unpacked.begin() + 0x1000, unpacked.begin() + 0x2000);
+        EXPECT_EQ(memory.bytes(s.kernel.begin, 0x1000), contents);
+        std::fill_n(high.begin() + static_cast<std::ptrdiff_t>(s.kernel.begin - kM), 0x1000, std::byte{0});
+        EXPECT_TRUE(std::ranges::all_of(high, [](std::byte b) { return b == std::byte{0}; })) << is64;
+    }
+}
+
+// Two segments that stand in the file in the other order than in memory: they cannot be moved in place.
+TEST_F(BootLinuxTest, SegmentsMayStandInAnyOrderInTheFile) {
+    GuestMemory memory(64 * kM);
+    unpacked = make_elf({.address = 0x1000000, .memory_size = 0x1000});
+    unpacked.resize(0x3000);
+    std::memset(unpacked.data() + 0x2000, 0x22, 0x1000);
+    poke<u16>(unpacked, 56, 2);
+    std::memcpy(unpacked.data() + 120, unpacked.data() + 64, 56);
+    poke<u64>(unpacked, 64 + 8, 0x2000);  // the first in memory is the last in the file
+    poke<u64>(unpacked, 120 + 24, 0x1000000 + 0x1000);
+    const StartState s = start(memory);
+    EXPECT_EQ(memory.get<u8>(0x1000000), 0x22);
+    EXPECT_EQ(memory.get<u8>(0x1000fff), 0x22);
+    EXPECT_EQ(memory.get<u8>(0x1001000), 0x90);
+    EXPECT_EQ(memory.get<u8>(0x1001fff), 0x90);
+    EXPECT_EQ(memory.get<u8>(0x1002000), 0);
+    EXPECT_EQ(memory.get<u8>(0x1000000 - 2 * kM), 0) << "the file's header";
+    EXPECT_EQ(s.kernel.begin, 0x1000000U);
+}
+
+// Memory that begins where the kernel does: there is no room for the file's headers before it.
+TEST_F(BootLinuxTest, AKernelAtTheBeginningOfMemoryIsUnpackedElsewhere) {
+    GuestMemory memory(64 * kM);
+    unpacked = make_elf({.address = 0x100000});
+    entry = KernelEntry::Linux64;
+    kernel = make_packed_bzimage(pack(Compression::Lz4, unpacked));
+    poke<u64>(kernel, 0x258, 0x100000);  // pref_address
+    const Bytes file = std::exchange(kernel, {});
+    const BootRequest request{.kernel = {.name = "vmlinuz", .bytes = file},
+                              .initrd = {},
+                              .cmdline = cmdline,
+                              .board = board,
+                              .random_seed = {},
+                              .direct = DirectStart{}};
+    const auto s = boot_linux(request, memory.map);
+    ASSERT_TRUE(s) << s.error().message;
+    EXPECT_EQ(s->kernel.begin, 0x100000U);
+    EXPECT_EQ(memory.get<u8>(0x100000), 0x90);
+    EXPECT_EQ(memory.get<u8>(0x101000), 0);
 }
 
 TEST_F(BootLinuxTest, NokaslrIsObeyed) {

@@ -11,8 +11,7 @@
 #include "boot/bzimage/bzimage.h"
 #include "boot/bzimage/setup_header.h"
 #include "boot/elf/elf_image.h"
-#include "boot/kernel_place.h"
-#include "boot/relocation/relocation.h"
+#include "boot/kernel_loading.h"
 
 namespace tessera::boot {
 
@@ -65,6 +64,13 @@ std::unexpected<Error> unknown_format(const BootFile& file) {
                     file.name));
 }
 
+void load(MemoryMap& memory, u64 address, std::span<const std::byte> bytes) {
+    const bool loaded = memory.write(address, bytes);
+    TESSERA_ASSERT(loaded, "the range was checked to be usable memory");
+}
+
+}  // namespace
+
 std::unexpected<Error> memory_too_small(const BootFile& file, u64 begin, u64 end,
                                         const std::vector<E820Entry>& map) {
     const u64 have = low_ram_end(map);
@@ -84,10 +90,36 @@ std::unexpected<Error> no_such_entry(const BootFile& file, std::string_view entr
     return fail(Errc::Unsupported, fmt::format("{}: the kernel has no {} entry", file.name, entry));
 }
 
-void load(MemoryMap& memory, u64 address, std::span<const std::byte> bytes) {
-    const bool loaded = memory.write(address, bytes);
-    TESSERA_ASSERT(loaded, "the range was checked to be usable memory");
+std::unexpected<Error> entry_outside(const BootFile& file, u64 address) {
+    return fail(Errc::InvalidArgument,
+                fmt::format("{}: damaged ELF file: its entry {:#x} lies in none of its segments", file.name,
+                            address));
 }
+
+bool is_inside(const ElfImage& image, u64 address) {
+    return std::ranges::any_of(image.segments, [&](const ElfSegment& segment) {
+        return address >= segment.address && address < segment.end();
+    });
+}
+
+void load_segment(MemoryMap& memory, u64 address, std::span<const std::byte> bytes) {
+    const auto is_zero = [](std::span<const std::byte> page) {
+        return page.front() == std::byte{0} &&
+               std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
+    };
+    std::size_t begin = 0;  // of what is to be written
+    for (std::size_t at = 0; at < bytes.size();) {
+        const std::size_t size = std::min(kPageSize - ((address + at) & kPageMask), bytes.size() - at);
+        if (is_zero(bytes.subspan(at, size))) {
+            if (begin != at) load(memory, address + begin, bytes.subspan(begin, at - begin));
+            begin = at + size;
+        }
+        at += size;
+    }
+    if (begin != bytes.size()) load(memory, address + begin, bytes.subspan(begin));
+}
+
+namespace {
 
 Result<LoadedKernel> load_bzimage(const BootFile& file, KernelEntry wanted, const std::vector<E820Entry>& map,
                                   MemoryMap& memory) {
@@ -114,36 +146,6 @@ Result<LoadedKernel> load_bzimage(const BootFile& file, KernelEntry wanted, cons
         .randomised = false,  // that is for its decompressor to do
         .virtual_offset = 0,
     };
-}
-
-// Memory is zero already: what is zero stays untouched, and is not taken from the host.
-void load_segment(MemoryMap& memory, u64 address, std::span<const std::byte> bytes) {
-    const auto is_zero = [](std::span<const std::byte> page) {
-        return page.front() == std::byte{0} &&
-               std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
-    };
-    std::size_t begin = 0;  // of what is to be written
-    for (std::size_t at = 0; at < bytes.size();) {
-        const std::size_t size = std::min(kPageSize - ((address + at) & kPageMask), bytes.size() - at);
-        if (is_zero(bytes.subspan(at, size))) {
-            if (begin != at) load(memory, address + begin, bytes.subspan(begin, at - begin));
-            begin = at + size;
-        }
-        at += size;
-    }
-    if (begin != bytes.size()) load(memory, address + begin, bytes.subspan(begin));
-}
-
-bool is_inside(const ElfImage& image, u64 address) {
-    return std::ranges::any_of(image.segments, [&](const ElfSegment& segment) {
-        return address >= segment.address && address < segment.end();
-    });
-}
-
-std::unexpected<Error> entry_outside(const BootFile& file, u64 address) {
-    return fail(Errc::InvalidArgument,
-                fmt::format("{}: damaged ELF file: its entry {:#x} lies in none of its segments", file.name,
-                            address));
 }
 
 Result<LoadedKernel> load_elf(const BootFile& file, KernelEntry wanted, const std::vector<E820Entry>& map,
@@ -193,55 +195,6 @@ Result<LoadedKernel> load_kernel(const BootFile& file, KernelEntry entry, const 
     if (looks_like_bzimage(file.bytes)) return load_bzimage(file, entry, map, memory);
     if (looks_like_elf(file.bytes)) return load_elf(file, entry, map, memory);
     return unknown_format(file);
-}
-
-Result<LoadedKernel> load_unpacked(const BootFile& file, const UnpackedKernel& unpacked, KernelEntry wanted,
-                                   u64 initrd_size, const std::vector<E820Entry>& map, MemoryMap& memory) {
-    const auto header = parse_bzimage(file.name, file.bytes);
-    if (!header) return std::unexpected(header.error());
-    const auto image = parse_elf(file.name, unpacked.vmlinux);
-    if (!image) return std::unexpected(image.error());
-    const bool is64 = image->elf_class == ElfClass::Elf64;
-    if (wanted == KernelEntry::Pvh) return no_such_entry(file, "PVH (its vmlinux has, given as the kernel)");
-    if (wanted == KernelEntry::Linux64 && !is64) return no_such_entry(file, "64-bit");
-    if (wanted == KernelEntry::Linux32 && is64) return no_such_entry(file, "32-bit");
-    if (!is_inside(*image, image->entry)) return entry_outside(file, image->entry);
-
-    const u64 size = std::max(header->init_size, image->end() - image->begin());
-    if (image->begin() < kHighMemoryBase || !is_usable(map, image->begin(), size))
-        return memory_too_small(file, image->begin(), image->begin() + size, map);
-    auto relocations = find_relocations(file.name, unpacked.vmlinux, *image);
-    if (!relocations && relocations.error().code != Errc::NotFound)
-        return std::unexpected(std::move(relocations.error()));
-    u64 limit = low_ram_end(map);
-    if (initrd_size != 0) limit = std::min(limit, header->initrd_address_max + 1);
-    limit -= std::min(limit, (initrd_size + kPageMask) & ~kPageMask);
-    if (unpacked.fixed_physical) limit = 0;
-    const KernelPlace place = place_kernel({.elf_class = image->elf_class,
-                                            .begin = image->begin(),
-                                            .size = size,
-                                            .alignment = header->alignment,
-                                            .relocations = relocations.has_value()},
-                                           unpacked.random, limit);
-    if (place.virtual_offset != 0)
-        if (auto status = relocate(file.name, unpacked.vmlinux, *image, *relocations, place.virtual_offset);
-            !status)
-            return std::unexpected(std::move(status.error()));
-    for (const ElfSegment& segment : image->segments)
-        load_segment(memory, place.begin + (segment.address - image->begin()), segment.bytes);
-    return LoadedKernel{
-        .entry = is64 ? KernelEntry::Linux64 : KernelEntry::Linux32,
-        .entry_address = place.begin + (image->entry - image->begin()),
-        .begin = place.begin,
-        .end = place.begin + size,
-        .setup_header = header->setup_header,
-        .boot_protocol = header->version,
-        .initrd_address_max = header->initrd_address_max,
-        .initrd_above_4g = header->initrd_above_4g && is64,
-        .cmdline_max = header->cmdline_max,
-        .randomised = place.random,
-        .virtual_offset = place.virtual_offset,
-    };
 }
 
 std::string size_text(u64 bytes) {

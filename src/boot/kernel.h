@@ -1,8 +1,6 @@
 // Recognises a kernel file, loads it into guest memory, and says how it wants to be entered.
 #pragma once
 
-#include <array>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -28,15 +26,6 @@ enum class KernelEntry : u8 {
     Pvh,      // hvm_start_info in EBX
 };
 
-// A bzImage's kernel, unpacked: entered directly, not through the decompressor in the file.
-struct UnpackedKernel {
-    std::span<std::byte> vmlinux;  // what unpack() made; changed in place when the kernel is moved
-    // Address space randomisation, which the decompressor would have done: two random numbers that choose the
-    // kernel's virtual and physical place. Nothing: it goes where it was linked to run.
-    std::optional<std::array<u64, 2>> random;
-    bool fixed_physical = false;  // only the virtual place is chosen
-};
-
 struct LoadedKernel {
     KernelEntry entry;                        // never Auto
     u64 entry_address;                        // guest physical
@@ -55,10 +44,6 @@ struct LoadedKernel {
 // have.
 [[nodiscard]] Result<LoadedKernel> load_kernel(const BootFile& file, KernelEntry entry,
                                                const std::vector<E820Entry>& map, MemoryMap& memory);
-// Loads the kernel that was unpacked from the bzImage `file`, and leaves room for the initrd above it.
-[[nodiscard]] Result<LoadedKernel> load_unpacked(const BootFile& file, const UnpackedKernel& unpacked,
-                                                 KernelEntry entry, u64 initrd_size,
-                                                 const std::vector<E820Entry>& map, MemoryMap& memory);
 
 // "12.5 MiB", "640 KiB", "3 bytes": for messages.
 [[nodiscard]] std::string size_text(u64 bytes);

@@ -61,7 +61,7 @@ struct VmStatistics {
         u64 instructions = 0;           // 0: the engine does not count them
         std::vector<Statistic> engine;  // what it counts besides
     };
-    u64 elapsed_ns = 0;                                 // since the first start()
+    u64 elapsed_ns = 0;  // since the first start()
     u64 resets = 0;
     std::chrono::steady_clock::time_point first_entry;  // of the bootstrap CPU; the epoch: not yet
     std::vector<OneCpu> cpus;

@@ -100,6 +100,7 @@ def digest(algorithm, count):
 
 def restart(console):
     console.send("reboot\n")
+    console.hushed = False
     console.expect("Linux version")  # the shell prompts once more before it is killed
     console.prompt()
 
@@ -254,6 +255,7 @@ def case_terminal():
         console.expect("Ctrl-a x quits")
         check(not termios.tcgetattr(console.slave)[3] & termios.ICANON, "the terminal is not raw")
         console.prompt()
+        console.hush()
         console.send("echo a'sleep'; sleep 1000\n")
         console.expect("asleep\n")
         console.send("\x03")  # the guest's, not ours
@@ -278,6 +280,7 @@ def case_paste():
     with Console(run_command()) as console:
         console.prompt()
         text = "".join(f"line {i} of a long text that arrives at once\n" for i in range(300))
+        console.hush()
         console.send("stty -echo; cat > /tmp/pasted; stty echo\n")
         console.expect("stty echo\n")
         console.send(text + "\x04")

@@ -26,6 +26,7 @@ class Console:
         self.seen = 0  # up to here it has been looked at
         self.command = command
         self.master = None
+        self.hushed = False
         if terminal:
             self.master, slave = pty.openpty()
             self.before = termios.tcgetattr(slave)
@@ -88,8 +89,16 @@ class Console:
     def prompt(self):
         self.expect(re.escape(PROMPT))
 
+    def hush(self):
+        """At the prompt: the kernel's messages, which come at any time, stay out of what is read from now on."""
+        if not self.hushed:
+            self.hushed = True
+            self.send("dmesg -n 1\n")
+            self.prompt()
+
     def ask(self, line):
         """Sends a command to the shell at its prompt, and returns what it prints."""
+        self.hush()
         # The mark is spelled differently in the echo of the command line.
         self.send(f"{line}; echo 'END'OF'ANSWER'\n")
         begin = self.expect(r"OF'ANSWER'\n").end()

@@ -1,10 +1,13 @@
 #include "boot/payload/payload.h"
 
 #include <array>
+#include <atomic>
 #include <fmt/format.h>
 #include <limits>
 #include <lz4.h>
 #include <lzma.h>
+#include <optional>
+#include <vector>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -100,24 +103,45 @@ Outcome unpack_lzma(std::span<const std::byte> data, std::span<std::byte> out) {
     return result == LZMA_STREAM_END ? exactly(got, out) : Outcome::Damaged;
 }
 
-// [LZ4 frame format 1.6.3 "Legacy frame"]: independent blocks of 8 MiB, each behind its size.
-Outcome unpack_lz4(std::span<const std::byte> data, std::span<std::byte> out) {
+struct Lz4Block {
+    std::span<const std::byte> from;
+    std::span<std::byte> to;
+};
+
+// Blocks but the last are full: where each goes is known beforehand. Nothing: they do not fit together.
+std::optional<std::vector<Lz4Block>> lz4_blocks(std::span<const std::byte> data, std::span<std::byte> out) {
     constexpr u64 kBlock = 8 * kMiB;
+    std::vector<Lz4Block> blocks;
     u64 done = 0;
     for (u64 at = 4; at != data.size();) {
         const auto size = read_le<u32>(data, at);
-        if (!size) return Outcome::Damaged;
+        if (!size || *size == 0 || *size > static_cast<u32>(LZ4_COMPRESSBOUND(kBlock))) return std::nullopt;
         const auto block = slice(data, at + 4, *size);
-        if (!block || *size > static_cast<u32>(LZ4_COMPRESSBOUND(kBlock))) return Outcome::Damaged;
-        const auto room = out.subspan(done, std::min<u64>(kBlock, out.size() - done));
-        const int got = LZ4_decompress_safe(reinterpret_cast<const char*>(block->data()),
-                                            reinterpret_cast<char*>(room.data()),
-                                            static_cast<int>(block->size()), static_cast<int>(room.size()));
-        if (got <= 0) return Outcome::Damaged;
-        done += static_cast<u64>(got);
+        if (!block || done == out.size()) return std::nullopt;
+        const u64 room = std::min<u64>(kBlock, out.size() - done);
+        blocks.push_back({.from = *block, .to = out.subspan(done, room)});
+        done += room;
         at += 4 + block->size();
     }
-    return exactly(done, out);
+    if (done != out.size()) return std::nullopt;
+    return blocks;
+}
+
+bool unpack_block(const Lz4Block& block) {
+    return LZ4_decompress_safe(reinterpret_cast<const char*>(block.from.data()),
+                               reinterpret_cast<char*>(block.to.data()), static_cast<int>(block.from.size()),
+                               static_cast<int>(block.to.size())) == static_cast<int>(block.to.size());
+}
+
+// [LZ4 frame format 1.6.3 "Legacy frame"]: independent blocks of 8 MiB, each behind its size.
+Outcome unpack_lz4(std::span<const std::byte> data, std::span<std::byte> out, const ParallelFor& parallel) {
+    const auto blocks = lz4_blocks(data, out);
+    if (!blocks) return Outcome::Damaged;
+    std::atomic<bool> whole = true;
+    parallel(blocks->size(), [&](std::size_t n) {
+        if (!unpack_block((*blocks)[n])) whole = false;
+    });
+    return whole ? Outcome::Done : Outcome::Damaged;
 }
 
 // [RFC 8878]
@@ -126,12 +150,13 @@ Outcome unpack_zstd(std::span<const std::byte> data, std::span<std::byte> out) {
     return ZSTD_isError(got) != 0 ? Outcome::Damaged : exactly(got, out);
 }
 
-Outcome unpack_by(Compression compression, std::span<const std::byte> data, std::span<std::byte> out) {
+Outcome unpack_by(Compression compression, std::span<const std::byte> data, std::span<std::byte> out,
+                  const ParallelFor& parallel) {
     switch (compression) {
         case Compression::Gzip: return unpack_gzip(data, out);
         case Compression::Xz: return unpack_xz(data, out);
         case Compression::Lzma: return unpack_lzma(data, out);
-        case Compression::Lz4: return unpack_lz4(data, out);
+        case Compression::Lz4: return unpack_lz4(data, out, parallel);
         case Compression::Zstd: return unpack_zstd(data, out);
     }
     return Outcome::Damaged;
@@ -175,10 +200,11 @@ Result<KernelPayload> find_payload(std::string_view name, const BzImage& image) 
     return unsupported(name, "it is compressed in another way than gzip, xz, lzma, lz4 or zstd");
 }
 
-Status unpack(std::string_view name, const KernelPayload& payload, std::span<std::byte> out) {
+Status unpack(std::string_view name, const KernelPayload& payload, std::span<std::byte> out,
+              const ParallelFor& parallel) {
     TESSERA_ASSERT(out.size() == payload.unpacked_size, "the caller made the room find_payload asked for");
     static_assert(kMostUnpacked <= std::numeric_limits<int>::max());
-    switch (unpack_by(payload.compression, payload.data, out)) {
+    switch (unpack_by(payload.compression, payload.data, out, parallel)) {
         case Outcome::Done: return {};
         case Outcome::TooMuchMemory:
             return unsupported(

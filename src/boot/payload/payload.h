@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "base/types.h"
 #include "boot/bzimage/bzimage.h"
+#include "boot/parallel.h"
 
 namespace tessera::boot {
 
@@ -31,6 +32,8 @@ struct KernelPayload {
 
 // Unpacks into `out`, which has unpacked_size bytes: a vmlinux, with its relocations behind it. Takes memory
 // of its own only in proportion to the format's window, at most 200 MiB. Unsupported: needs more than that.
-[[nodiscard]] Status unpack(std::string_view name, const KernelPayload& payload, std::span<std::byte> out);
+// Independent pieces (LZ4 has them) are unpacked by `parallel`.
+[[nodiscard]] Status unpack(std::string_view name, const KernelPayload& payload, std::span<std::byte> out,
+                            const ParallelFor& parallel = one_by_one);
 
 }  // namespace tessera::boot

@@ -134,19 +134,35 @@ TEST(PayloadTest, AWindowThatNeedsTooMuchMemoryIsUnsupported) {
     EXPECT_THAT(out.status.error().message, HasSubstr("too much memory"));
 }
 
-TEST(PayloadTest, ConcatenationOfManySmallBlocksIsBounded) {
-    // An LZ4 stream of blocks that each give one byte, more than announced.
+TEST(PayloadTest, Lz4BlocksAreFullButTheLast) {
+    // A stream of blocks that give a byte each is none that a kernel's build makes.
     Bytes payload;
     poke<u32>(payload, 0, 0x184c'2102);
     for (int n = 0; n < 100; ++n) {
         poke<u32>(payload, payload.size(), 2);
         poke<u16>(payload, payload.size(), 0x4110);  // one literal, 'A'
     }
-    Bytes whole = payload;
-    poke<u32>(whole, whole.size(), 100);
-    EXPECT_TRUE(unpack_all(make_packed_bzimage(whole)).status);
-    poke<u32>(payload, payload.size(), 99);
-    EXPECT_FALSE(unpack_all(make_packed_bzimage(payload)).status);
+    for (const u32 announced : {1U, 99U, 100U, 101U}) {
+        Bytes whole = payload;
+        poke<u32>(whole, whole.size(), announced);
+        EXPECT_FALSE(unpack_all(make_packed_bzimage(whole)).status) << announced;
+    }
+}
+
+TEST(PayloadTest, Lz4BlocksMayBeUnpackedInAnyOrder) {
+    const Bytes plain = make_plain((20 << 20) + 5);
+    const Bytes file = make_packed_bzimage(pack(Compression::Lz4, plain), 24 << 20);
+    const auto payload = find(file);
+    ASSERT_TRUE(payload);
+    Bytes out(payload->unpacked_size);
+    std::size_t pieces = 0;
+    const auto backwards = [&](std::size_t count, const std::function<void(std::size_t)>& task) {
+        pieces = count;
+        while (count-- > 0) task(count);
+    };
+    ASSERT_TRUE(unpack("vmlinuz", *payload, out, backwards));
+    EXPECT_EQ(pieces, 3U);
+    EXPECT_TRUE(out == plain);
 }
 
 }  // namespace

@@ -7,9 +7,8 @@
 #include <sys/random.h>
 #include <utility>
 
-#include "boot/bzimage/bzimage.h"
-#include "boot/payload/payload.h"
 #include "cpu/x86/cpuid.h"
+#include "vm/host_threads.h"
 
 namespace tessera {
 
@@ -250,32 +249,8 @@ void Board::preset_cmos(std::span<const boot::CmosByte> values) {
     for (const boot::CmosByte& byte : values) (void)rtc_.preset(byte.index, byte.value);
 }
 
-// The kernel that is to be entered directly, or nothing: it starts through its stub.
-Result<std::optional<HostPages>> Board::unpack_kernel() {
-    const std::span<const std::byte> file = kernel_->bytes();
-    if (config_.kernel_start == KernelStart::Stub || !boot::looks_like_bzimage(file)) return std::nullopt;
-    const auto image = boot::parse_bzimage(kernel_->path(), file);
-    if (!image) return std::unexpected(image.error());
-    const auto by_stub = [&](Error&& why) -> Result<std::optional<HostPages>> {
-        if (config_.kernel_start == KernelStart::Direct || why.code != Errc::Unsupported)
-            return std::unexpected(std::move(why));
-        if (config_.on_note) config_.on_note(why.message + "; it unpacks itself, which takes longer");
-        return std::nullopt;
-    };
-    auto payload = boot::find_payload(kernel_->path(), *image);
-    if (!payload) return by_stub(std::move(payload.error()));
-    auto pages = HostPages::create(payload->unpacked_size);
-    if (!pages) return std::unexpected(std::move(pages.error()));
-    if (auto status = boot::unpack(kernel_->path(), *payload, pages->bytes()); !status)
-        return by_stub(std::move(status.error()));
-    return std::optional(*std::move(pages));
-}
-
-Status Board::power_on() {
-    reset_chips();
-    if (auto status = clear_memory(); !status) return status;
-    auto unpacked = unpack_kernel();
-    if (!unpacked) return std::unexpected(std::move(unpacked.error()));
+Result<boot::StartState> Board::load_kernel() {
+    if (auto status = clear_memory(); !status) return std::unexpected(std::move(status.error()));
     std::array<std::byte, 64> seed{};
     const ssize_t seeded = getrandom(seed.data(), seed.size(), GRND_NONBLOCK);
     boot::BootRequest request{
@@ -285,15 +260,26 @@ Status Board::power_on() {
         .board = description_,
         .random_seed = std::span(seed).first(seeded > 0 ? static_cast<std::size_t>(seeded) : 0)};
     if (initrd_ != nullptr) request.initrd = {.name = initrd_->path(), .bytes = initrd_->bytes()};
-    if (*unpacked) {
-        std::array<u64, 2> random{};
-        const bool is_random = getrandom(random.data(), sizeof random, GRND_NONBLOCK) == sizeof random;
-        request.unpacked = {.vmlinux = (*unpacked)->bytes(),
-                            .random = is_random ? std::optional(random) : std::nullopt};
-    }
+    if (config_.kernel_start == KernelStart::Stub) return boot::boot_linux(request, memory_);
+
+    std::array<u64, 2> random{};
+    const bool is_random = getrandom(random.data(), sizeof random, GRND_NONBLOCK) == sizeof random;
+    request.direct = {.random = is_random ? std::optional(random) : std::nullopt, .parallel = run_parallel};
     auto start = boot::boot_linux(request, memory_);
+    if (start || start.error().code != Errc::Unsupported || config_.kernel_start == KernelStart::Direct)
+        return start;
+    request.direct.reset();
+    if (auto status = clear_memory(); !status) return std::unexpected(std::move(status.error()));
+    auto by_stub = boot::boot_linux(request, memory_);
+    if (by_stub && config_.on_note)
+        config_.on_note(start.error().message + "; it unpacks itself, which takes longer");
+    return by_stub;
+}
+
+Status Board::power_on() {
+    reset_chips();
+    auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));
-    preset_cmos(start->cmos);
     for (std::size_t i = 0; i < cpus_.size(); ++i)
         cpus_[i]->set_state(i == 0 ? start->bootstrap : start->application);
     return {};

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,7 +28,6 @@
 #include "memory/memory_map.h"
 #include "vm/guest_ram.h"
 #include "vm/host_file.h"
-#include "vm/host_pages.h"
 #include "vm/vm.h"
 
 namespace tessera {
@@ -65,7 +63,8 @@ private:
     Status add_mmio();
     void add_cpus();
     Status clear_memory();
-    Result<std::optional<HostPages>> unpack_kernel();
+    // Empties memory and fills it as firmware and boot loader do.
+    Result<boot::StartState> load_kernel();
     void reset_chips();
     void preset_cmos(std::span<const boot::CmosByte> values);
     [[nodiscard]] IrqLine isa_line(unsigned irq) { return {isa_, irq}; }
