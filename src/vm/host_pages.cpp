@@ -13,6 +13,11 @@ namespace {
 constexpr u64 kHugePage = 2 * kMiB;
 constexpr u64 kPage = 4 * kKiB;
 
+// The last part is to be a huge page too, unless most of that would be for nothing.
+constexpr u64 mapped_size(u64 size) {
+    return size % kHugePage >= kHugePage / 4 ? (size + kHugePage - 1) & ~(kHugePage - 1) : size;
+}
+
 }  // namespace
 
 void* map_host_pages(int fd, u64 size) {
@@ -38,7 +43,7 @@ void* map_host_pages(int fd, u64 size) {
 }
 
 Result<HostPages> HostPages::create(u64 size) {
-    void* address = map_host_pages(-1, size);
+    void* address = map_host_pages(-1, mapped_size(size));
     if (address == MAP_FAILED)
         return fail(Errc::HostFailure, fmt::format("not enough host memory: {} MiB are not to be had",
                                                    (size + kMiB - 1) / kMiB));
@@ -53,7 +58,7 @@ HostPages& HostPages::operator=(HostPages&& other) noexcept {
 }
 
 HostPages::~HostPages() {
-    if (!bytes_.empty()) (void)munmap(bytes_.data(), bytes_.size());
+    if (!bytes_.empty()) (void)munmap(bytes_.data(), mapped_size(bytes_.size()));
 }
 
 }  // namespace tessera

@@ -227,7 +227,7 @@ BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
     Builder builder(out, static_cast<u16>(start & kPageMask),
                     counted ? c.system->config().translate_after : 0);
     const x86::FeatureLevel level = feature_level(c.system->config().model);
-    BuildResult result;
+    BuildResult result{};
     result.block.page = {first.physical, kNoPage};
     const u64 page_end = (start & ~kPageMask) + kPageSize;
     const unsigned max_insns = mode.single ? 1 : kMaxBlockInsns;

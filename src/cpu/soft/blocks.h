@@ -19,13 +19,14 @@ struct BlockMode {
 };
 
 // A run of instructions of one page; only its last one may reach into a second page.
+// Without initialisers: a cache of them takes no memory of the host before it is used.
 struct Block {
-    u64 key = 0;  // physical address and mode, 0 = dropped
-    const Op* ops = nullptr;
-    u32 op_count = 0;
+    u64 key;  // physical address and mode, 0 = dropped
+    const Op* ops;
+    u32 op_count;
     // The pages it has bytes of; page[1] is kNoPage unless the last instruction straddles.
-    std::array<u64, 2> page{};
-    std::array<u32, 2> next{};  // chain of the page's bucket
+    std::array<u64, 2> page;
+    std::array<u32, 2> next;  // chain of the page's bucket
 };
 inline constexpr u64 kNoPage = ~u64{0};
 

@@ -250,7 +250,8 @@ void Board::preset_cmos(std::span<const boot::CmosByte> values) {
 }
 
 Result<boot::StartState> Board::load_kernel() {
-    if (auto status = clear_memory(); !status) return std::unexpected(std::move(status.error()));
+    if (std::exchange(memory_used_, true))
+        if (auto status = clear_memory(); !status) return std::unexpected(std::move(status.error()));
     std::array<std::byte, 64> seed{};
     const ssize_t seeded = getrandom(seed.data(), seed.size(), GRND_NONBLOCK);
     boot::BootRequest request{

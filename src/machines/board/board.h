@@ -76,6 +76,7 @@ private:
     std::unique_ptr<HostFile> initrd_;
 
     std::vector<std::unique_ptr<GuestRam>> ram_;
+    bool memory_used_ = false;  // since it was fresh from the host
     MemoryMap memory_;
     IoBus ports_;
     IoBus mmio_;
