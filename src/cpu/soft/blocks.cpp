@@ -306,8 +306,32 @@ void BlockCache::insert(const Block& block) {
         b.next[i] = head;
         head = number * 2 + i;
     }
-    slot(b.key) = {b.key, b.ops};
+    enter(b.key, b.ops);
     ++builds;
+}
+
+void BlockCache::enter(u64 key, const Op* first) {
+    Set& set = set_of(key);
+    Slot* place = &set[next_way++ % kWays];
+    for (Slot& s : set)
+        if (s.key == 0) place = &s;
+    for (Slot& s : set)
+        if (s.key == key) place = &s;
+    *place = {key, first};
+}
+
+const Op* BlockCache::find_displaced(u64 key) {
+    const u64 page = (key >> 3) & ~kPageMask;
+    u32 link = buckets[(page / kPageSize) & (kBuckets - 1)];
+    while (link != kNone) {
+        const Block& b = blocks[link / 2];
+        if (b.key == key) {
+            enter(key, b.ops);
+            return b.ops;
+        }
+        link = b.next[link % 2];
+    }
+    return nullptr;
 }
 
 void BlockCache::drop_page(u64 page) {
@@ -326,7 +350,8 @@ void BlockCache::drop_page(u64 page) {
             // The end op counts nothing of its own, unlike an instruction that is not executed.
             Op& last = const_cast<Op&>(b.ops[b.op_count - 1]);
             last.fn = run_leave;
-            if (slot(b.key).ops == b.ops) slot(b.key) = {};
+            for (Slot& s : set_of(b.key))
+                if (s.ops == b.ops) s = {};
             b.key = 0;
         }
         *link = b.next[i];
@@ -348,7 +373,9 @@ const Op* block_at_rip(Vcpu& c, bool single) {
     const FetchEntry page = fetch_page(c, lin);
     c.reg[kRipSlot] = (lin & ~kPageMask) - code_base(c);
     const u64 key = BlockCache::key_of(page.physical | (lin & kPageMask), mode.bits());
-    if (const Op* found = cache.find(key); found != nullptr) {
+    const Op* found = cache.find(key);
+    if (found == nullptr) found = cache.find_displaced(key);
+    if (found != nullptr) {
         if (found->fn != run_check_second_page) return found;
         if (fetch_page(c, next_page_of(c, c.rip)).physical == found->imm) return found;
     }

@@ -31,7 +31,8 @@ struct Block {
 inline constexpr u64 kNoPage = ~u64{0};
 
 struct BlockCache {
-    static constexpr u32 kHashSize = 1 << 15;
+    // As many places as blocks: with four for each hash, what is in use hardly ever displaces one another.
+    static constexpr u32 kWays = 4, kLogSets = 14;
     static constexpr u32 kOps = 1 << 18;
     static constexpr u32 kBlocks = 1 << 16;
     static constexpr u32 kBuckets = 1 << 12;
@@ -42,11 +43,14 @@ struct BlockCache {
         const Op* ops = nullptr;
     };
 
-    std::array<Slot, kHashSize> hash{};
+    using Set = std::array<Slot, kWays>;  // a cache line
+
+    alignas(64) std::array<Set, 1u << kLogSets> hash{};
     std::unique_ptr<Op[]> ops;
     std::unique_ptr<Block[]> blocks;
     u32 op_count = 0;
     u32 block_count = 0;
+    u32 next_way = 0;
     jit::Jit* jit = nullptr;  // to be told what is dropped; null: nothing is translated
     std::array<u32, kBuckets> buckets{};
     u64 builds = 0;
@@ -55,17 +59,22 @@ struct BlockCache {
     BlockCache();
 
     [[nodiscard]] static u64 key_of(u64 physical, u64 mode_bits) { return (physical << 3) | mode_bits; }
-    [[nodiscard]] Slot& slot(u64 key) {
-        return hash[((key >> 3) ^ (key >> 18) ^ (key << 9)) & (kHashSize - 1)];
+    [[nodiscard]] Set& set_of(u64 key) {
+        constexpr u64 kGolden = 0x9e37'79b9'7f4a'7c15;
+        return hash[key * kGolden >> (64 - kLogSets)];
     }
     [[nodiscard]] const Op* find(u64 key) {
-        const Slot& s = slot(key);
-        return s.key == key ? s.ops : nullptr;
+        for (const Slot& s : set_of(key))
+            if (s.key == key) return s.ops;
+        return nullptr;
     }
+    // The same for blocks that were displaced from the hash, which get their place back.
+    [[nodiscard]] const Op* find_displaced(u64 key);
 
     // Makes room for one more block of at most `ops` ops; drops everything if need be.
     void reserve(u32 wanted_ops);
     void insert(const Block& block);
+    void enter(u64 key, const Op* first);
     // Drops the blocks that have bytes in the page. Ops being executed turn into "go back to the dispatcher".
     void drop_page(u64 page);
     void drop_all();

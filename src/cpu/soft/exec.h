@@ -25,11 +25,11 @@ TESSERA_HANDLER inline void continue_at_rip(Vcpu& c, const Op* op) {
     if (page.tag != (lin & ~kPageMask) || c.attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
         return;
     const u64 key = BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size));
-    const BlockCache::Slot& slot = c.blocks->slot(key);
-    if (slot.key != key) [[unlikely]]
+    const Op* const found = c.blocks->find(key);
+    if (found == nullptr) [[unlikely]]
         return;
     c.reg[kRipSlot] = page.tag - base;
-    op = slot.ops;
+    op = found;
     TESSERA_MUSTTAIL return op->fn(c, op);
 }
 

@@ -1,0 +1,79 @@
+// The cache of decoded code: nothing that is in it is decoded again.
+#include "cpu/soft/blocks.h"
+
+#include <gtest/gtest.h>
+
+namespace tessera::soft {
+namespace {
+
+class BlockCacheTest : public ::testing::Test {
+protected:
+    // A block of one op at a physical address.
+    const Op* add(u64 physical, u64 second_page = kNoPage) {
+        cache_.reserve(4);
+        Op* ops = cache_.ops.get() + cache_.op_count;
+        *ops = Op{};
+        const Block block{.key = BlockCache::key_of(physical, 2),
+                          .ops = ops,
+                          .op_count = 1,
+                          .page = {physical & ~kPageMask, second_page},
+                          .next = {}};
+        cache_.insert(block);
+        return ops;
+    }
+    const Op* look(u64 physical) {
+        const u64 key = BlockCache::key_of(physical, 2);
+        const Op* found = cache_.find(key);
+        return found != nullptr ? found : cache_.find_displaced(key);
+    }
+
+    BlockCache cache_;
+};
+
+TEST_F(BlockCacheTest, EveryBlockIsFoundHoweverManyThereAre) {
+    std::vector<std::pair<u64, const Op*>> all;
+    for (u64 i = 0; i < 60000; ++i) all.emplace_back(i * 67, add(i * 67));
+    for (const auto& [physical, ops] : all) EXPECT_EQ(look(physical), ops);
+    EXPECT_EQ(look(60000 * 67), nullptr);
+}
+
+TEST_F(BlockCacheTest, WhatWasDisplacedGetsItsPlaceBack) {
+    // More blocks than a place of the hash has ways, all in the same place.
+    const auto* place = &cache_.set_of(BlockCache::key_of(0, 2));
+    std::vector<u64> same;
+    for (u64 physical = 0; same.size() < 2 * BlockCache::kWays; ++physical)
+        if (&cache_.set_of(BlockCache::key_of(physical, 2)) == place) same.push_back(physical);
+    std::vector<const Op*> ops;
+    for (const u64 physical : same) ops.push_back(add(physical));
+    for (unsigned i = 0; i < same.size(); ++i) {
+        EXPECT_EQ(look(same[i]), ops[i]);
+        EXPECT_EQ(cache_.find(BlockCache::key_of(same[i], 2)), ops[i]);
+    }
+}
+
+TEST_F(BlockCacheTest, DroppedPagesAreNotFoundAgain) {
+    const Op* kept = add(0x1010);
+    add(0x2020);
+    add(0x2ffe, 0x3000);
+    add(0x3030);
+    add(0x4ffe, 0x2000);
+    cache_.drop_page(0x2000);
+    EXPECT_EQ(look(0x2020), nullptr);
+    EXPECT_EQ(look(0x2ffe), nullptr);
+    EXPECT_EQ(look(0x4ffe), nullptr) << "its last bytes are in the page";
+    EXPECT_EQ(look(0x1010), kept);
+    EXPECT_NE(look(0x3030), nullptr);
+    cache_.drop_page(0x3000);
+    EXPECT_EQ(look(0x3030), nullptr);
+    cache_.drop_all();
+    EXPECT_EQ(look(0x1010), nullptr);
+}
+
+TEST_F(BlockCacheTest, ANewBlockOfTheSameAddressCounts) {
+    add(0x1ffe, 0x5000);
+    const Op* again = add(0x1ffe, 0x6000);
+    EXPECT_EQ(look(0x1ffe), again);
+}
+
+}  // namespace
+}  // namespace tessera::soft
