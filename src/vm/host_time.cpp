@@ -55,7 +55,7 @@ public:
 
     // Ticks per second, or 0 when the measurement makes no sense.
     [[nodiscard]] u64 hz() const {
-        constexpr u64 kLeastWindowNs = 10'000'000;
+        constexpr u64 kLeastWindowNs = 4'000'000;
         const u64 elapsed = clock_ns(CLOCK_MONOTONIC) - begin_.ns;
         if (elapsed < kLeastWindowNs) {
             const timespec wait{.tv_sec = 0, .tv_nsec = static_cast<long>(kLeastWindowNs - elapsed)};

@@ -14,7 +14,8 @@ class HostTsc final : public TscSource {
 public:
     // What counts underneath. Processor: the host's own TSC, where it is invariant [SDM 3B 18.17.1]; else
     // CLOCK_MONOTONIC, at 1 GHz. Auto picks. The processor's frequency is measured once per process, from the
-    // first construction to the first use, but ten milliseconds at least: what is left of them is waited for.
+    // first construction to the first use, but four milliseconds at least (to some 10 ppm): what is left of
+    // them is waited for.
     enum class Source : u8 { Auto, Processor, Monotonic };
     // Starts frozen, at 0; thaw(), hz() and source() are uses.
     explicit HostTsc(Source source = Source::Auto);
