@@ -1,7 +1,7 @@
 // Moves an unpacked x86 Linux kernel to another virtual address, as address space randomisation does: reads
 // the table its build appends to vmlinux and adds the distance wherever the table says.
 //
-// The table, of 32-bit words [LINUX arch/x86/tools/relocs, as the boot image carries it]:
+// The table, of 32-bit words, as boot images carry it since Linux 3.14 (nothing specifies it):
 //   64-bit kernels:  0, places of 64-bit addresses, 0, (places of 32-bit negated offsets, 0,) places of
 //   32-bit
 //                    addresses; the part in brackets is gone since per-CPU variables have ordinary addresses
