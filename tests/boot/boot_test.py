@@ -268,6 +268,20 @@ def case_terminal():
         equal(termios.tcgetattr(console.slave), console.before, "the terminal's settings")
 
 
+def case_statistics():
+    """--stats at the end, Ctrl-a s at any time; on standard error."""
+    with Console(run_command(extra=["--stats"], cpus=2), terminal=True) as console:
+        console.prompt()
+        console.send("\x01s")
+        console.ask("true")
+        console.send("\x01x")
+        code, errors = console.end()
+        equal(code, 7, "exit code")
+        for pattern in (r"first instruction after [0-9.]+ ms", r"CPU 0 +CPU 1 +all", r"instructions( +[0-9,]{9,}){3}",
+                        r"MIPS while it ran( +[0-9.]+){3}", r"exits: halted( +[0-9,]+){3}"):
+            equal(len(re.findall(pattern, errors)), 2, f"tables with {pattern!r} in {errors}")
+
+
 def case_signal():
     with Console(run_command()) as console:
         console.expect("Linux version")

@@ -2,10 +2,9 @@
 // the table its build appends to vmlinux and adds the distance wherever the table says.
 //
 // The table, of 32-bit words, as boot images carry it since Linux 3.14 (nothing specifies it):
-//   64-bit kernels:  0, places of 64-bit addresses, 0, (places of 32-bit negated offsets, 0,) places of
-//   32-bit
-//                    addresses; the part in brackets is gone since per-CPU variables have ordinary addresses
-//                    (6.15)
+//   64-bit kernels:  0, places of 64-bit addresses,
+//                    0, places of negated 32-bit offsets (gone with the per-CPU segment in 6.15),
+//                    0, places of 32-bit addresses
 //   32-bit kernels:  0, places of 32-bit addresses
 // A place is the low 32 bits of a virtual address.
 #pragma once
