@@ -33,7 +33,7 @@ inline constexpr u64 kNoPage = ~u64{0};
 struct BlockCache {
     // As many places as blocks: with four for each hash, what is in use hardly ever displaces one another.
     static constexpr u32 kWays = 4, kLogSets = 14;
-    static constexpr u32 kOps = 1 << 18;
+    static constexpr u32 kOps = 1 << 19;
     static constexpr u32 kBlocks = 1 << 16;
     static constexpr u32 kBuckets = 1 << 12;
     static constexpr u32 kNone = ~u32{0};

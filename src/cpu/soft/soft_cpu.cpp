@@ -49,7 +49,10 @@ public:
     }
     void set_state(const x86::State& state) override { import_state(c_, state); }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
-    void statistics(std::vector<Statistic>& out) const override { blocks_.statistics(out); }
+    void statistics(std::vector<Statistic>& out) const override {
+        blocks_.statistics(out);
+        if (jit_ != nullptr) jit_->statistics(out);
+    }
 
 private:
     Exit enter(u64 steps) {

@@ -63,6 +63,7 @@ TESSERA_HANDLER void run_never_translated(Vcpu& c, const Op* op) {
 // --- the handler of one instruction, for translated code.
 
 u64 Runtime::run_op(Vcpu& c, const Op* op) {
+    ++c.jit->figures_.calls;
     Op* to = c.jit_ops.data();
     const u16 ip = op->ip;
     for (; op->ip == ip && to < c.jit_ops.data() + c.jit_ops.size() - 1; ++op) *to++ = *op;
@@ -91,6 +92,14 @@ void Runtime::prepare(Vcpu& c) {
     c.jit_stale = false;
 }
 
+// After an instruction that ended its block, attention aside: nothing has to be looked at before the next.
+bool Runtime::may_go_on(const Vcpu& c) {
+    constexpr u64 kFlags = x86::eflags::kRf | x86::eflags::kTf;
+    return c.activity == x86::Activity::Running && !c.shadow && (c.eflags & kFlags) == 0 && c.pending_db == 0 &&
+           !c.nmi_pending && !c.init_pending && c.by_hand == 0 &&
+           !needs_single_step(c);
+}
+
 // The ops at c.rip if they are at hand; null: by way of the dispatcher.
 const Op* Runtime::interpret_at_rip(Vcpu& c) {
     if (c.attention.load(std::memory_order_relaxed) != 0) return nullptr;
@@ -111,7 +120,7 @@ const Op* Runtime::interpret_at_rip(Vcpu& c) {
 
 const Op* Runtime::run(Vcpu& c, const Op* head) {
     Jit& jit = *c.jit;
-    const u8 mode = mode_of(c);
+    u8 mode = mode_of(c);
     if (mode == kUntranslatable) return head + 1;
     Translation* t = jit.find(head, mode);
     if (t == nullptr) {
@@ -130,7 +139,12 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         ExitRecord* exit = enter(c, jit.run_address(t->entry_saved));
         if (exit == nullptr) {
             ++figures.exits_resume;
-            return nullptr;
+            // What the dispatcher would find nothing to do for.
+            if (c.attention.load(std::memory_order_relaxed) != 0 || !may_go_on(c)) return nullptr;
+            mode = mode_of(c);
+            t = mode == kUntranslatable ? nullptr : jit.at_rip(c.rip, mode);
+            if (t == nullptr) return interpret_at_rip(c);
+            continue;
         }
         c.instructions += exit->n;
         switch (exit->kind) {
@@ -269,6 +283,23 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     t.other = first_of(op);
     op.imm = reinterpret_cast<u64>(&t);
     return &t;
+}
+
+void Jit::statistics(std::vector<Statistic>& out) const {
+    const Figures& f = figures_;
+    out.push_back({.name = "blocks translated", .value = f.translations});
+    out.push_back({.name = "instructions translated", .value = f.instructions});
+    out.push_back(
+        {.name = "code cache", .value = static_cast<u64>(at_ - code_->begin()), .unit = Statistic::Unit::Bytes});
+    out.push_back({.name = "code cache flushes", .value = f.flushes});
+    out.push_back({.name = "translations dropped", .value = f.drops});
+    out.push_back({.name = "branches linked", .value = f.links});
+    out.push_back({.name = "exits: direct branch", .value = f.exits_direct});
+    out.push_back({.name = "exits: indirect branch", .value = f.exits_indirect});
+    out.push_back({.name = "exits: instruction for the interpreter", .value = f.exits_interpret});
+    out.push_back({.name = "exits: x87 or vector unit", .value = f.exits_by_hand});
+    out.push_back({.name = "exits: end of block in a handler", .value = f.exits_resume});
+    out.push_back({.name = "handler calls", .value = f.calls});
 }
 
 void Jit::link(ExitRecord& exit, Translation& to) {

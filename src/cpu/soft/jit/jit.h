@@ -53,7 +53,7 @@ struct Translation {
 
 struct Figures {
     u64 translations = 0, instructions = 0, bytes = 0, flushes = 0, drops = 0;
-    u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0, exits_resume = 0;
+    u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0, exits_resume = 0, calls = 0;
 };
 
 class Jit {
@@ -71,8 +71,7 @@ public:
     // All code goes away; the caller drops all blocks.
     void drop_all();
 
-    [[nodiscard]] const Figures& figures() const { return figures_; }
-    [[nodiscard]] u64 code_bytes() const { return static_cast<u64>(at_ - code_->begin()); }
+    void statistics(std::vector<Statistic>& out) const;
 
 private:
     friend class Translator;

@@ -20,6 +20,7 @@ struct Runtime {
 private:
     static const Op* interpret_at_rip(Vcpu& c);
     static void prepare(Vcpu& c);
+    [[nodiscard]] static bool may_go_on(const Vcpu& c);
 };
 
 }  // namespace tessera::soft::jit
