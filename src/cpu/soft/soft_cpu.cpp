@@ -30,6 +30,7 @@ class SoftCpu final : public Cpu, public CpuWaker {
 public:
     explicit SoftCpu(Vcpu& vcpu) : c_(vcpu) {
         c_.self = &c_;
+        c_.slot_tlb = c_.tlb_sets[kTlbSupervisor].data();
         c_.blocks = &blocks_;
         const SoftCpuConfig& config = c_.system->config();
         if (config.jit) jit_ = jit::Jit::create(c_, config.code_cache);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <bit>
 
+#include "cpu/soft/jit/slots.h"
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -13,9 +14,8 @@ namespace tessera::soft {
 
 namespace {
 
-// Low bits of TlbEntry::aux.
+// Further low bits of TlbEntry::aux.
 enum TlbAux : u64 {
-    kTlbGlobal = 1 << 0,
     kTlb2M = 1 << 1,  // part of a page of this size
     kTlb4M = 1 << 2,
     kTlb1G = 1 << 3,
@@ -168,7 +168,9 @@ void flush_space(Vcpu& c, unsigned number) {
         space.code.clear();
         renew_user_code(c, space);
     }
-    if (number == c.spaces.current) drop_supervisor_locals(c);
+    if (number != c.spaces.current) return;
+    drop_supervisor_locals(c);
+    jit::empty_user_slots(c);
 }
 
 // The number of the space that holds this PCID's translations, or kAddressSpaces.
@@ -321,6 +323,8 @@ const FetchEntry& fetch_page(Vcpu& c, u64 lin) {
 }
 
 void purge_write_tags(Vcpu& c, u64 physical_page) {
+    if (const HostPage page = host_page(c, physical_page); page.host != nullptr)
+        jit::empty_host_slots(c, reinterpret_cast<const u8*>(page.host));
     for (unsigned set = 0; set < kTlbNone; ++set) {
         if (c.tlb_logs[set].writers_of(physical_page) == 0) continue;
         for_each_filled(c, set, [physical_page](TlbLog& log, TlbEntry& e) {
@@ -343,6 +347,7 @@ void flush_tlb(Vcpu& c, bool globals_too) {
         spaces.space[i].pcid = AddressSpace::kUnbound;
         spaces.space[i].last_used = 0;
     }
+    jit::empty_all_slots(c);
     drop_globals(c, kTlbSupervisor);
     drop_globals(c, kTlbSupervisorAc);
     drop_fetches(c, 0, [](const FetchEntry&) { return true; });
@@ -358,6 +363,7 @@ void flush_tlb_page(Vcpu& c, u64 lin) {
     const unsigned current = spaces.current;
     const bool large_global = spaces.large_globals.may_hold(lin);
     const bool large = large_global || spaces.space[current].large.may_hold(lin);
+    jit::empty_page_slots(c, lin, large);
     drop_page(c, kTlbSupervisor, lin, Scope::Both, large);
     drop_page(c, kTlbSupervisorAc, lin, Scope::Both, large);
     drop_page(c, kTlbUser + current, lin, Scope::Both, large);
@@ -381,6 +387,7 @@ void flush_pcid_page(Vcpu& c, u16 pcid, u64 lin) {
     drop_second_page(c, c.spaces.space[number].second, lin);
     drop_user_code(c, number, lin, Scope::Locals);
     if (number != c.spaces.current) return;
+    jit::empty_page_slots(c, lin, large);
     drop_page(c, kTlbSupervisor, lin, Scope::Locals, large);
     drop_page(c, kTlbSupervisorAc, lin, Scope::Locals, large);
     if (c.spaces.local_kernel_code) drop_kernel_code(c, lin, Scope::Locals);
@@ -400,6 +407,7 @@ void switch_address_space(Vcpu& c, u16 pcid, Translations translations) {
     unsigned number = spaces.current;
     if (spaces.space[number].pcid != pcid) {
         drop_supervisor_locals(c);
+        jit::empty_user_slots(c);
         number = space_of(c, pcid);
         if (number == kAddressSpaces) {
             const auto* oldest = std::ranges::min_element(spaces.space, {}, &AddressSpace::last_used);

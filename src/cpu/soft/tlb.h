@@ -16,6 +16,7 @@ struct TlbEntry {
     s64 addend = 0;  // host address - linear address
     u64 aux = 0;     // guest physical page; low bits belong to the MMU (kTlb*)
 };
+inline constexpr u64 kTlbGlobal = 1;  // in TlbEntry::aux: of every address space
 inline constexpr unsigned kTlbEntries = 1024;
 
 // How many PCIDs are remembered at a time; Linux uses seven on each CPU. The least recently used one goes.

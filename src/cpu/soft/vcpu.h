@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/cpu.h"
+#include "cpu/soft/jit/slots.h"
 #include "cpu/soft/op.h"
 #include "cpu/soft/second_tlb.h"
 #include "cpu/soft/tlb.h"
@@ -115,6 +116,7 @@ struct Vcpu {
     Vcpu* self = nullptr;
     u64 jit_target = 0;        // of the indirect branch that left translated code
     TargetEntry* targets = nullptr;  // the set in force
+    const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
     u16 by_hand = 0;            // instructions to execute one at a time before translated code is tried again
     bool jit_stale = false;     // code was dropped, or 32-bit segments are not flat: leave translated code
@@ -164,6 +166,7 @@ struct Vcpu {
     std::array<std::array<TargetEntry, kTargetEntries>, 2> target_sets{};
     std::array<u32, 2> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
     std::array<x86::CodeSize, 2> target_size{};  // and the size of the code they lead to
+    std::array<jit::SlotLog, 2> slot_logs;    // of supervisor and user code
     alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
 
 

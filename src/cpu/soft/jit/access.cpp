@@ -1,4 +1,4 @@
-// Guest memory from translated code: the inline TLB [soft-cpu.md 4.3, scheme B].
+// Guest memory from translated code: page slots [soft-cpu.md 4.3, scheme F], with the TLB behind them.
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/jit/translator.h"
 
@@ -65,20 +65,23 @@ size_t Translator::cold_path(const Item& item, bool to_interpreter) {
     return stubs_.size() - 1;
 }
 
-void Translator::look_up(size_t stub, unsigned size, bool write, bool aligned) {
-    if (size == 1 || aligned)
-        e_.mov(kS0, kS1);
-    else
-        e_.lea(kS0, {.base = kS1, .disp = static_cast<s32>(size - 1)});
-    constexpr unsigned kShift = 12 - 5;  // of the page number to 32 times the index
-    constexpr s32 kIndexMask = (kTlbEntries - 1) * sizeof(TlbEntry);
-    e_.shr_imm(false, kS1, kShift);
-    e_.alu_imm(Alu::And, false, kS1, kIndexMask);
-    e_.alu(Alu::Add, true, kS1, gs(kOffTlb));
-    e_.alu_imm(Alu::And, true, kS0, aligned ? -4096 | static_cast<s32>(size - 1) : -4096);
-    e_.alu(Alu::Cmp, true, kS0, {.base = kS1, .disp = static_cast<s32>(write ? kOffTagW : kOffTagR)});
-    stubs_[stub].add(e_.jcc_near(5));
-    e_.load(kS1, {.base = kS1, .disp = static_cast<s32>(kOffAddend)});
+void Translator::find_page(size_t stub, Slot* slot, unsigned size, bool write, bool aligned) {
+    constexpr unsigned kNotEqual = 5, kAboveOrEqual = 3;
+    e_.op_rip(true, 0x2b, kS1, &slot->page);  // sub
+    if (aligned) {
+        e_.test_imm8(kS1, size - 1);
+        stubs_[stub].add(e_.jcc_near(kNotEqual));
+    }
+    e_.op_rip(true, 0x3b, kS1, &slot->limit);  // cmp
+    Stub refill{.kind = Stub::Kind::Refill};
+    refill.add(e_.jcc_near(kAboveOrEqual));
+    e_.op_rip(true, 0x8b, kS1, &slot->addend);  // mov
+    refill.back = e_.here();
+    refill.slot = slot;
+    refill.size = size;
+    refill.write = write;
+    refill.missed = stub;
+    stubs_.push_back(refill);
 }
 
 std::optional<Translator::Checked> Translator::check(const Item& item, const MemoryUse& use, bool to_interpreter) {
@@ -86,55 +89,45 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     const bool segment = has_base(in);
     if (!wide() && in.segment == x86::Cs) return std::nullopt;  // code is not written
     const u64 next = item.rip + in.length;
-    if (!segment && (in.base == kRipBase || (in.base == kNoRegister && in.index == kNoRegister))) {
-        // Known now: entry and tag are constants.
-        u64 at = static_cast<u64>(in.displacement) + (in.base == kRipBase ? next : 0);
-        if (in.address_size == 4) at = static_cast<u32>(at);
-        if (((at ^ (at + use.size - 1)) & ~kPageMask) != 0) return std::nullopt;
-        if (use.aligned && at % use.size != 0) return std::nullopt;
-        clobber_flags(item.live_in);
-        const size_t stub = cold_path(item, to_interpreter);
-        const auto entry = static_cast<s32>((at >> 12 & (kTlbEntries - 1)) * sizeof(TlbEntry));
-        e_.load(kS1, gs(kOffTlb));
-        e_.mov_imm(kS0, at & ~kPageMask);
-        e_.alu(Alu::Cmp, true, kS0, {.base = kS1, .disp = entry + static_cast<s32>(use.write ? kOffTagW : kOffTagR)});
-        stubs_[stub].add(e_.jcc_near(5));
-        e_.load(kS1, {.base = kS1, .disp = entry + static_cast<s32>(kOffAddend)});
-        return Checked{{.base = kS0, .index = kS1, .disp = static_cast<s32>(at & kPageMask)}, stub, false};
-    }
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
-    effective_address(kS1, in, next, true, false);
-    const auto add_base = [&](HostReg to) { e_.alu(Alu::Add, wide(), to, gs(kOffSegBase + in.segment * 8)); };
+    const bool by_stack = in.base == x86::Rsp && in.index == kNoRegister && !segment;
+    Slot* slot = by_stack ? jit_.stack_slots_[user_][use.write] : jit_.new_slot();
+    const bool plain_base =
+        in.base != kNoRegister && in.base != kRipBase && !in_memory(in.base) && in.index == kNoRegister;
+    // Registers of 32-bit code may have anything in their upper halves, from 64-bit code before.
+    if (plain_base && !segment && in.address_size == 8) {
+        effective_address(kS1, in, next, true, false);
+        find_page(stub, slot, use.size, use.write, use.aligned);
+        return Checked{{.base = host_of(in.base), .index = kS1, .disp = static_cast<s32>(in.displacement)}, stub, true};
+    }
+    effective_address(kS0, in, next, true, false);
     if (segment) {
         if (!wide()) {
-            e_.lea(kS0, {.base = kS1, .disp = use.size});
-            e_.alu(Alu::Cmp, true, kS0, gs((use.write ? kOffWriteEnd : kOffReadEnd) + in.segment * 8));
+            e_.lea(kS1, {.base = kS0, .disp = use.size});
+            e_.alu(Alu::Cmp, true, kS1, gs((use.write ? kOffWriteEnd : kOffReadEnd) + in.segment * 8));
             stubs_[stub].add(e_.jcc_near(7));  // above
         }
-        add_base(kS1);
+        e_.alu(Alu::Add, wide(), kS0, gs(kOffSegBase + in.segment * 8));
     }
-    look_up(stub, use.size, use.write, use.aligned);
-    const bool plain_base = in.base != kNoRegister && in.base != kRipBase && !in_memory(in.base) && in.index == kNoRegister;
-    // Registers of 32-bit code may have anything in their upper halves, from 64-bit code before.
-    if (plain_base && !segment && in.address_size == 8)
-        return Checked{{.base = host_of(in.base), .index = kS1, .disp = static_cast<s32>(in.displacement)}, stub, true};
-    effective_address(kS0, in, next, true, false);
-    if (segment) add_base(kS0);
+    e_.mov(kS1, kS0);
+    find_page(stub, slot, use.size, use.write, use.aligned);
     return Checked{{.base = kS0, .index = kS1}, stub, false};
 }
 
 Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsigned size, bool write, bool to_interpreter) {
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
+    Slot* slot = jit_.stack_slots_[user_][write];
     const Mem at{.base = kGuestRsp, .disp = offset};
-    if (wide())
+    if (wide()) {
         offset == 0 ? e_.mov(kS1, kGuestRsp) : e_.lea(kS1, at);
-    else
-        e_.lea32(kS1, at);
-    look_up(stub, size, write, false);
-    if (wide()) return {{.base = kGuestRsp, .index = kS1, .disp = offset}, stub, true};
+        find_page(stub, slot, size, write, false);
+        return {{.base = kGuestRsp, .index = kS1, .disp = offset}, stub, true};
+    }
     e_.lea32(kS0, at);
+    e_.mov(kS1, kS0);
+    find_page(stub, slot, size, write, false);
     return {{.base = kS0, .index = kS1}, stub, false};
 }
 

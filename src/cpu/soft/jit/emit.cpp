@@ -245,7 +245,7 @@ bool Translator::emit_leave(const Item& item) {
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, false);
     wide() ? e_.mov(kS1, kRbp) : e_.mov32(kS1, kRbp);
-    look_up(stub, size, false, false);
+    find_page(stub, jit_.new_slot(), size, false, false);
     wide() ? e_.mov(kS0, kRbp) : e_.mov32(kS0, kRbp);
     const Mem above{.base = kS0, .disp = static_cast<s32>(size)};
     wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);

@@ -70,6 +70,14 @@ public:
         else
             put(m.disp);
     }
+    // [rip + distance] to a place of the same mapping; the last bytes of the instruction.
+    void op_rip(bool wide, unsigned opcode, unsigned reg, const void* place) {
+        const unsigned rex = (reg >> 3 << 2) | (wide ? 8 : 0);
+        if (rex != 0) u8_(0x40 | rex);
+        opcode_bytes(opcode);
+        u8_((reg & 7) << 3 | 5);
+        put(static_cast<s32>(static_cast<const u8*>(place) - (at_ + 4)));
+    }
     void operand(unsigned reg, HostReg rm) { u8_(0xc0 | (reg & 7) << 3 | (rm & 7U)); }
 
     // --- whole instructions; wide: 64 bits, else 32
@@ -149,6 +157,10 @@ public:
             put(static_cast<s8>(value));
         else
             put(value);
+    }
+    void test_imm8(HostReg r, unsigned value) {
+        op_rr(false, 0xf6, 0, r);  // R10B and R11B: a REX is there
+        u8_(value);
     }
     void test(bool wide, HostReg a, HostReg b) { op_rr(wide, 0x85, a, b); }
     void shr_imm(bool wide, HostReg r, unsigned n) {

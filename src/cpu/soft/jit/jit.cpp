@@ -20,6 +20,8 @@ constexpr u8 kUntranslatable = 0xff;
 
 // What translated code takes for granted beyond the block's key. kUntranslatable: not to be entered now.
 [[nodiscard]] u8 mode_of(const Vcpu& c) {
+    // Alignment checks, or rings between the two that translated code knows.
+    if (c.tlb == c.tlb_sets[kTlbNone].data() || c.cpl == 1 || c.cpl == 2) return kUntranslatable;
     const u8 user = c.cpl == 3 ? kModeUser : 0;
     if (c.code64()) return user;
     if (!c.flat32) return kUntranslatable;
@@ -213,6 +215,18 @@ std::unique_ptr<Jit> Jit::create(Vcpu& c, u64 cache_size) {
 
 Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code) : c_(c), code_(std::move(code)) {
     emit_thunks();
+    reset_slots();
+}
+
+void Jit::reset_slots() {
+    slots_ = reinterpret_cast<Slot*>(code_->end());
+    for (auto& mode : stack_slots_)
+        for (Slot*& slot : mode) slot = new_slot();
+}
+
+Slot* Jit::new_slot() {
+    *--slots_ = {};
+    return slots_;
 }
 
 void Jit::init_head(Op& head, u64 runs) {
@@ -248,7 +262,7 @@ Translation* Jit::at_rip(u64 rip, u8 mode) {
 Translation* Jit::translate(const Op* head, u8 mode) {
     // Kept for a caller that finds all blocks gone.
     c_.jit_ops[0] = head[1];
-    if (static_cast<u64>(code_->end() - at_) < kRoomForBlock) {
+    if (static_cast<u64>(reinterpret_cast<u8*>(slots_) - at_) < kRoomForBlock) {
         ++figures_.flushes;
         c_.blocks->drop_all();
         return nullptr;
@@ -260,7 +274,7 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     Translation& t = translations_.emplace_back();
     t.page = page;
     t.mode = mode;
-    Emitter e(at_, code_->end(), code_->to_run());
+    Emitter e(at_, reinterpret_cast<u8*>(slots_), code_->to_run());
     const size_t exits = exits_.size();
     Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
                           c_.system->count() == 1);
@@ -346,8 +360,10 @@ void Jit::forget_targets() {
 void Jit::drop_all() {
     translations_.clear();
     exits_.clear();
+    for (SlotLog& log : c_.slot_logs) log.reset();
     at_ = first_;
     code_->release(at_);
+    reset_slots();
     forget_targets();
 }
 

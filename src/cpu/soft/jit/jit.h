@@ -80,6 +80,8 @@ private:
     Jit(Vcpu& c, std::unique_ptr<CodeMemory> code);
 
     void emit_thunks();
+    void reset_slots();
+    Slot* new_slot();
     Translation* translate(const Op* head, u8 mode);
     Translation* find(const Op* head, u8 mode);
     Translation* at_rip(u64 rip, u8 mode);
@@ -95,6 +97,9 @@ private:
     std::unique_ptr<CodeMemory> code_;
     u8* first_ = nullptr;  // after the thunks
     u8* at_ = nullptr;
+    Slot* slots_ = nullptr;  // the lowest; they grow down from the end of the code memory
+    // Of all accesses by RSP: [user][write].
+    std::array<std::array<Slot*, 2>, 2> stack_slots_{};
     std::deque<Translation> translations_;
     std::deque<ExitRecord> exits_;
     Figures figures_;
@@ -102,6 +107,7 @@ private:
     // Thunks, in the writable mapping.
     struct {
         u8 *enter, *exit, *exit_saved, *exit_indirect, *call_op, *call_op_saving, *load_vectors;
+        std::array<std::array<u8*, 2>, 2> refill;  // [user][write]
     } thunk_{};
 };
 

@@ -26,7 +26,10 @@ inline constexpr u64 kOffExecGenKernel = offsetof(Vcpu, exec_gen_kernel);
 inline constexpr u64 kOffExecGenUser = offsetof(Vcpu, exec_gen_user);
 inline constexpr u64 kOffYmm = offsetof(Vcpu, ymm);
 inline constexpr u64 kOffFpu = offsetof(Vcpu, fpu);
+inline constexpr u64 kOffSlotTlb = offsetof(Vcpu, slot_tlb);
+inline constexpr u64 kOffSlotLogs = offsetof(Vcpu, slot_logs);
 #pragma clang diagnostic pop
+inline constexpr u64 kOffAux = offsetof(TlbEntry, aux);
 inline constexpr u64 kOffTagR = offsetof(TlbEntry, tag_r);
 inline constexpr u64 kOffTagW = offsetof(TlbEntry, tag_w);
 inline constexpr u64 kOffAddend = offsetof(TlbEntry, addend);

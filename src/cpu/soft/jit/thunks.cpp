@@ -60,6 +60,65 @@ void save_status(Emitter& e) {
     e.store16(gs(kOffStatus), kRax);
 }
 
+// Finds the page of an access whose slot did not have it. S1: linear address; S0: the slot, and the access's
+// size less one in its low bits. If the TLB has it: zero flag set, S0 the address, S1 the addend. The slot is filled if it may be.
+void emit_refill(Emitter& e, bool user, bool write) {
+    constexpr unsigned kZero = 4, kNotZero = 5, kAboveOrEqual = 3;
+    constexpr std::array<HostReg, 5> kUsed{kRax, kRcx, kRdx, kRbx, kRsi};
+    const u64 log = kOffSlotLogs + (user ? sizeof(SlotLog) : 0);
+    for (const HostReg r : kUsed) e.push(r);
+    e.mov(kRsi, kS1);
+    e.mov32(kRcx, kS0);
+    e.alu_imm(Alu::And, false, kRcx, sizeof(Slot) - 1);
+    e.alu_imm(Alu::And, true, kS0, -static_cast<s32>(sizeof(Slot)));
+    e.lea(kRax, {.base = kS1, .index = kRcx});
+    e.alu_imm(Alu::And, true, kRax, -4096);
+    e.mov32(kRdx, kS1);
+    e.shr_imm(false, kRdx, 7);
+    e.alu_imm(Alu::And, false, kRdx, (kTlbEntries - 1) * sizeof(TlbEntry));
+    e.mov(kRbx, kRdx);
+    e.alu(Alu::Add, true, kRdx, gs(kOffTlb));
+    e.alu(Alu::Cmp, true, kRax, {.base = kRdx, .disp = static_cast<s32>(write ? kOffTagW : kOffTagR)});
+    u8* out = e.jcc_near(kNotZero);
+    e.load(kS1, {.base = kRdx, .disp = static_cast<s32>(kOffAddend)});
+    u8* not_global = nullptr;
+    u8* other_set = nullptr;
+    if (!user) {
+        // Only what holds in every address space and with SMAP in force.
+        e.op_rm(false, 0xf6, 0, {.base = kRdx, .disp = static_cast<s32>(kOffAux)});  // test byte, imm8
+        e.u8_(kTlbGlobal);
+        not_global = e.jcc_near(kZero);
+        e.alu(Alu::Add, true, kRbx, gs(kOffSlotTlb));
+        e.alu(Alu::Cmp, true, kRbx, kRdx);
+        other_set = e.jcc_near(kNotZero);
+    }
+    e.op_rm(true, 0x83, 7, {.base = kS0, .disp = offsetof(Slot, limit)});  // cmp qword, imm8
+    e.u8_(0);
+    u8* known = e.jcc_near(kNotZero);
+    e.load(kRbx, gs(log + offsetof(SlotLog, next)));
+    e.alu(Alu::Cmp, true, kRbx, gs(log + offsetof(SlotLog, end)));
+    u8* full = e.jcc_near(kAboveOrEqual);
+    e.store({.base = kRbx}, kS0);
+    e.alu_imm(Alu::Add, true, kRbx, sizeof(Slot*));
+    e.store(gs(log + offsetof(SlotLog, next)), kRbx);
+    e.bind(known);
+    e.store({.base = kS0, .disp = offsetof(Slot, page)}, kRax);
+    e.store({.base = kS0, .disp = offsetof(Slot, addend)}, kS1);
+    e.mov_imm(kRdx, 4096);
+    e.alu(Alu::Sub, true, kRdx, kRcx);
+    e.store({.base = kS0, .disp = offsetof(Slot, limit)}, kRdx);
+    e.bind(full);
+    if (!user) {
+        e.bind(not_global);
+        e.bind(other_set);
+    }
+    e.mov(kS0, kRsi);
+    e.alu(Alu::Xor, false, kRax, kRax);
+    e.bind(out);
+    for (size_t i = kUsed.size(); i-- > 0;) e.pop(kUsed[i]);
+    e.ret();
+}
+
 }  // namespace
 
 void Jit::emit_thunks() {
@@ -129,6 +188,12 @@ void Jit::emit_thunks() {
     move_vectors(e, false);
     change_traps(e, false);
     e.ret();
+
+    for (unsigned user = 0; user < 2; ++user)
+        for (unsigned write = 0; write < 2; ++write) {
+            thunk_.refill[user][write] = e.here();
+            emit_refill(e, user != 0, write != 0);
+        }
 
     first_ = at_ = e.here();
 }

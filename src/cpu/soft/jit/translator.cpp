@@ -249,8 +249,19 @@ void Translator::direct_exit(u64 target, const Item& item, bool backward) {
 }
 
 void Translator::emit_stubs() {
+    // First those that lead to others.
+    for (const Stub& stub : stubs_) {
+        if (stub.kind != Stub::Kind::Refill) continue;
+        e_.bind(stub.from[0]);
+        e_.op_rip(true, 0x03, kS1, &stub.slot->page);  // add: the linear address again
+        e_.mov_imm(kS0, reinterpret_cast<u64>(stub.slot) | (stub.size - 1));
+        Emitter::patch(e_.call_near(), jit_.thunk_.refill[user_][stub.write]);
+        stubs_[stub.missed].add(e_.jcc_near(5));
+        Emitter::patch(e_.jmp_near(), stub.back);
+    }
     for (size_t i = 0; i < stubs_.size(); ++i) {
         Stub stub = stubs_[i];
+        if (stub.kind == Stub::Kind::Refill) continue;
         for (unsigned k = 0; k < stub.count; ++k) e_.bind(stub.from[k]);
         switch (stub.kind) {
             case Stub::Kind::CallOp:
@@ -266,6 +277,7 @@ void Translator::emit_stubs() {
                                               : stub.kind == Stub::Kind::ExitSaved ? jit_.thunk_.exit_saved
                                                                                    : jit_.thunk_.exit_indirect);
                 break;
+            case Stub::Kind::Refill: break;
             case Stub::Kind::LoadVectors:
             case Stub::Kind::LoadX87: {
                 e_.test_mem32(gs(kOffFpTraps), stub.traps);

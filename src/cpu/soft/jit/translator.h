@@ -58,6 +58,7 @@ private:
             ExitIndirect,  // likewise, with the target in S0
             LoadVectors,
             LoadX87,
+            Refill,        // looks the page up in the TLB
         } kind;
         std::array<u8*, 4> from{};  // the distance fields that lead here
         unsigned count = 0;
@@ -67,6 +68,11 @@ private:
         ExitRecord* exit = nullptr;
         bool link = false;  // `from` is what is linked
         u32 traps = 0;      // LoadVectors, LoadX87: what forbids it
+        // Refill
+        Slot* slot = nullptr;
+        unsigned size = 0;
+        bool write = false;
+        size_t missed = 0;  // the stub for when the TLB does not have it
 
         void add(u8* place) { from[count++] = place; }
     };
@@ -91,8 +97,8 @@ private:
         size_t stub;
         bool s0_free;
     };
-    // S1 holds the linear address; leaves the addend there.
-    void look_up(size_t stub, unsigned size, bool write, bool aligned);
+    // S1 holds the linear address; leaves the addend there. `stub`: when the access cannot be made this way.
+    void find_page(size_t stub, Slot* slot, unsigned size, bool write, bool aligned);
     size_t cold_path(const Item& item, bool to_interpreter);
     // Nothing if the access never can be made this way.
     std::optional<Checked> check(const Item& item, const MemoryUse& use, bool to_interpreter);

@@ -1,0 +1,61 @@
+// Page slots: where each memory access of translated code keeps the page it used last [soft-cpu.md 4.3, scheme
+// F], and the record of which are filled, so that they can be emptied when the guest changes its mappings.
+#pragma once
+
+#include "base/types.h"
+
+namespace tessera::soft {
+struct Vcpu;
+}
+
+namespace tessera::soft::jit {
+
+struct Slot {
+    u64 page = 0;    // linear
+    s64 addend = 0;  // host address - linear address
+    u64 limit = 0;   // offsets in the page below it are good; 0: the slot is empty
+    u64 unused = 0;
+};
+static_assert(sizeof(Slot) == 32);
+
+// The filled slots of supervisor or of user code. Translated code appends to it (thunks.cpp).
+struct SlotLog {
+    static constexpr unsigned kEntries = 8192;
+
+    Slot** next = filled;
+    Slot** end = filled + kEntries;
+    Slot* filled[kEntries];
+
+    SlotLog() = default;
+    SlotLog(const SlotLog&) = delete;
+    SlotLog& operator=(const SlotLog&) = delete;
+
+    void reset() {
+        next = filled;
+    }
+    void empty_all() {
+        for (Slot** s = filled; s != next; ++s) (*s)->limit = 0;
+        next = filled;
+    }
+    template <typename Which>
+    void empty_if(const Which& which) {
+        for (Slot** s = filled; s != next;) {
+            if (which(**s)) {
+                (*s)->limit = 0;
+                *s = *--next;
+            } else {
+                ++s;
+            }
+        }
+    }
+};
+
+// --- for the MMU. Supervisor slots only hold global pages.
+void empty_user_slots(Vcpu& c);
+void empty_all_slots(Vcpu& c);
+// Slots of the linear page; of all pages if it may be part of a large one.
+void empty_page_slots(Vcpu& c, u64 lin, bool large);
+// Slots that show this host page.
+void empty_host_slots(Vcpu& c, const u8* host);
+
+}  // namespace tessera::soft::jit
