@@ -281,6 +281,7 @@ Status Board::power_on() {
     reset_chips();
     auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));
+    preset_cmos(start->cmos);
     for (std::size_t i = 0; i < cpus_.size(); ++i)
         cpus_[i]->set_state(i == 0 ? start->bootstrap : start->application);
     return {};
