@@ -69,7 +69,10 @@ private:
 
 void add_instructions(Table& table, const std::vector<VmStatistics::OneCpu>& cpus) {
     if (std::ranges::all_of(cpus, [](const auto& cpu) { return cpu.instructions == 0; })) return;
-    table.sums("instructions", cpus, [](const auto& cpu) { return cpu.instructions; }, grouped);
+    const bool all = std::ranges::all_of(cpus, &VmStatistics::OneCpu::all_instructions);
+    const char* name = all ? "instructions" : "instructions interpreted";
+    table.sums(name, cpus, [](const auto& cpu) { return cpu.instructions; }, grouped);
+    if (!all) return;
     std::vector<std::string> cells;
     u64 instructions = 0;
     u64 running_ns = 0;

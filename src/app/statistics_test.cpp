@@ -49,6 +49,15 @@ TEST(StatisticsTest, OneCpuHasOneColumn) {
     EXPECT_EQ(table.find("all"), std::string::npos);
 }
 
+TEST(StatisticsTest, InstructionsThatAreNotAllAreNoSpeed) {
+    VmStatistics s{.elapsed_ns = 1, .resets = 0, .first_entry = {}, .cpus = {cpu(5'000, 1'000'000)}};
+    s.cpus[0].all_instructions = false;
+    const std::string table = statistics_table(s, kBegin);
+    EXPECT_EQ(line(table, "instructions interpreted"), "5,000");
+    EXPECT_EQ(line(table, "instructions"), "no such line");
+    EXPECT_EQ(line(table, "MIPS while it ran"), "no such line");
+}
+
 TEST(StatisticsTest, AGuestThatHasNotBegunHasNoFirstInstruction) {
     EXPECT_TRUE(statistics_table({}, kBegin).starts_with("tessera: 0.000 s since the start, 0 resets\n"));
 }

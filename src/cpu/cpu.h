@@ -63,6 +63,8 @@ public:
     virtual void set_state(const x86::State& state) = 0;
     // Instructions executed since power-on, for statistics; may lag while running.
     [[nodiscard]] virtual u64 instructions() const = 0;
+    // Whether instructions() counts all of them; translated code may not count its own.
+    [[nodiscard]] virtual bool counts_all_instructions() const { return true; }
     // Appends what its engine counts beyond instructions, in the order it is to be shown. While nobody is in
     // run().
     virtual void statistics(std::vector<Statistic>& /*out*/) const {}

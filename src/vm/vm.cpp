@@ -96,8 +96,10 @@ VmStatistics Vm::statistics() {
         statistics.first_entry = cpus_.front()->work().first_entry;
         const auto cpus = machine_ != nullptr ? machine_->cpus() : std::span<Cpu* const>();
         for (std::size_t i = 0; i < cpus.size(); ++i) {
-            VmStatistics::OneCpu one{
-                .work = cpus_[i]->work(), .instructions = cpus[i]->instructions(), .engine = {}};
+            VmStatistics::OneCpu one{.work = cpus_[i]->work(),
+                                     .instructions = cpus[i]->instructions(),
+                                     .all_instructions = cpus[i]->counts_all_instructions(),
+                                     .engine = {}};
             cpus[i]->statistics(one.engine);
             statistics.cpus.push_back(std::move(one));
         }

@@ -59,6 +59,7 @@ struct VmStatistics {
     struct OneCpu {
         VcpuWork work;
         u64 instructions = 0;           // 0: the engine does not count them
+        bool all_instructions = true;   // else it does not count all of them
         std::vector<Statistic> engine;  // what it counts besides
     };
     u64 elapsed_ns = 0;  // since the first start()

@@ -277,8 +277,9 @@ def case_statistics():
         console.send("\x01x")
         code, errors = console.end()
         equal(code, 7, "exit code")
-        for pattern in (r"first instruction after [0-9.]+ ms", r"CPU 0 +CPU 1 +all", r"instructions( +[0-9,]{9,}){3}",
-                        r"MIPS while it ran( +[0-9.]+){3}", r"exits: halted( +[0-9,]+){3}"):
+        for pattern in (r"first instruction after [0-9.]+ ms", r"CPU 0 +CPU 1 +all",
+                        r"instructions( interpreted)?( +[0-9,]+){3}\r?\n",
+                        r"exits: halted( +[0-9,]+){3}\r?\n"):
             equal(len(re.findall(pattern, errors)), 2, f"tables with {pattern!r} in {errors}")
 
 
