@@ -1,4 +1,5 @@
 """Starts the guests of the comparison, under QEMU's TCG and under Tessera, from the same files."""
+import copy
 import os
 import pathlib
 import re
@@ -25,10 +26,28 @@ echo "guestbench ends at $up with $code"
 /bin/busybox poweroff -f
 """
 # Each with its line's end: a console brings a line byte by byte.
+COMPILE_BEGIN = r"compile begins at ([0-9.]+)\n"
+COMPILE_END = r"compile ends at ([0-9.]+) with ([0-9]+) ([0-9a-f]{64}) .*\n"
 FIRST_LINE = r"first line of init\n"
 BEGIN = r"guestbench begins at ([0-9.]+)\n"
 END = r"guestbench ends at ([0-9.]+) with ([0-9]+)\n"
 PROMPT = r"tessera# "
+
+
+# PID 1 of the guest that compiles.
+COMPILE_INIT = b"""#!/bin/sh
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t tmpfs tmp /tmp
+cd /load
+read -r up rest < /proc/uptime
+echo "compile begins at $up"
+sh compile > /dev/null 2>&1
+code=$?
+read -r up rest < /proc/uptime
+echo "compile ends at $up with $code $(/bin/busybox sha256sum /tmp/program.s)"
+/bin/busybox poweroff -f
+"""
 
 
 class Failure(Exception):
@@ -42,7 +61,7 @@ class Guest:
     and what `threads` said.
     """
 
-    def __init__(self, command, patience):
+    def __init__(self, command, patience, folder=None):
         self.command = command
         self.errors = tempfile.TemporaryFile()
         self.text = ""
@@ -50,7 +69,7 @@ class Guest:
         self.marks = []
         self.start = time.monotonic()
         self.deadline = self.start + patience
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors)
+        self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors)
 
     def __enter__(self):
         return self
@@ -98,6 +117,17 @@ class Guest:
             counted[file.parent.name] = ran, waited
         return counted
 
+    def watch(self):
+        """Waits for a command that writes nothing; returns the last that `threads` said."""
+        threads = {}
+        while self.process.poll() is None:
+            threads = self.threads() or threads
+            try:
+                self.process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                pass
+        return threads
+
     def wait(self, seconds):
         """Gives the command time to end by itself; False if it does not."""
         try:
@@ -117,6 +147,13 @@ class Machine:
     def __init__(self, files, memory_mib):
         self.files = files
         self.memory_mib = memory_mib
+
+    def with_initrd(self, initrd, memory_mib):
+        """The same machine with other files and another size."""
+        other = copy.copy(self)
+        other.files, other.memory_mib = copy.copy(self.files), memory_mib
+        other.files.initrd = initrd
+        return other
 
     def guest(self, cmdline, cpus, patience):
         return Guest(self.command(self.files.kernel, self.files.initrd, cmdline, cpus), patience)

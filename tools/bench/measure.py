@@ -9,7 +9,7 @@ PATIENCE = 900  # seconds a guest may take
 PAIR_ROWS = ("busy_1", "busy_2")  # these need two processors; all others are measured with one
 # Measured by the runner, not by guestbench; smaller is better.
 BOOT_ROWS = {"boot_kernel": "s", "boot_init": "s", "boot_prompt": "s", "first_instruction": "s",
-             "first_instruction_kernel": "s", "memory": "byte"}
+             "first_instruction_kernel": "s", "memory": "byte", "compile": "s"}
 # What `tessera run --stats` says when it says it.
 STATS_FIRST_INSTRUCTION = r"first instruction\D*([0-9.]+) *ms"
 

@@ -2,7 +2,8 @@
 import math
 
 # Rows measured by the runner count time or memory: less is better.
-LESS_IS_BETTER = {"boot_kernel", "boot_init", "boot_prompt", "first_instruction", "first_instruction_kernel", "memory"}
+LESS_IS_BETTER = {"boot_kernel", "boot_init", "boot_prompt", "first_instruction", "first_instruction_kernel", "memory",
+                  "compile"}
 
 # What is asked for against TCG: (title, rows, how the rows make one number, at least, aim).
 GROUPS = [
@@ -15,7 +16,7 @@ GROUPS = [
     ("system call, page fault, fork (each)", ["syscall", "fault", "fork"], "each", 1.5, 3),
     ("pipe ping-pong", ["pingpong"], "each", 4, 10),
     ("memory beyond guest RAM at the prompt", ["memory"], "each", 1, 2),
-    ("every other row (each)", ["switch", "simd_int", "spawn", "busy_1", "busy_2", "boot_prompt"], "each", 1.0, 1.0),
+    ("every other row (each)", ["switch", "simd_int", "spawn", "busy_1", "busy_2", "boot_prompt", "compile"], "each", 1.0, 1.0),
 ]
 FIRST_INSTRUCTION_LIMIT = 0.020
 PAIR_LEAST, PAIR_AIM = 1.9, 2.0

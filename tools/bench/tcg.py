@@ -1,8 +1,7 @@
 """tools/dev bench tcg: what a guest gets done natively, under QEMU's TCG and under Tessera, in turn.
 
-Same kernel, initramfs and static benchmark program (bench/tcg) for all. The best of all repeats counts, with --busy-host the
-median. Exit code: 0
-measured, 1 a guest failed or gave a wrong answer, 2 bad usage.
+Same kernel, initramfs and static benchmark program (bench/tcg) for all. The best of all repeats counts, with
+--busy-host the median. Exit code: 0 measured, 1 a guest failed or gave a wrong answer, 2 bad usage.
 """
 import argparse
 import datetime
@@ -17,6 +16,7 @@ import tempfile
 
 import measure
 import report
+from compile_row import CompileRow
 from engines import Failure, Files, Tcg, Tessera
 
 PEERS = ("native", "tcg", "tessera")
@@ -130,7 +130,7 @@ def run_rows(peer, machine, names, options, collector):
 
 
 def run_boots(peer, machine, names, options, collector):
-    if any(name in names for name in measure.BOOT_ROWS if name != "first_instruction"):
+    if any(name in names for name in measure.BOOT_ROWS if name not in ("first_instruction", "compile")):
         for number in range(options.boots):
             say(f"{peer}: boot {number + 1} of {options.boots}")
             measured, waiting, errors = measure.guest_boot(machine)
@@ -140,6 +140,12 @@ def run_boots(peer, machine, names, options, collector):
         say(f"{peer}: start to the first instruction")
         for _ in range(3 * options.boots):
             collector.add(peer, {"first_instruction": measure.first_instruction(machine)})
+
+
+def run_compile(peer, machine, compile_row, options, collector):
+    say(f"{peer}: compile")
+    took, waited = compile_row.native() if machine is None else compile_row.guest(machine, options.tsc_khz)
+    collector.add_measured(peer, {"compile": took}, {"compile": waited})
 
 
 def show_stats(peer, errors, options):
@@ -213,6 +219,7 @@ def main(words):
                     collector.add(peer, {name: value for name, value in rows.items() if name in units})
     with tempfile.TemporaryDirectory(prefix="tessera-bench-") as folder:
         files = Files(options.guests, options.guestbench, folder)
+        compile_row = CompileRow(options.guests, folder) if "compile" in names else None
         extra = ["--stats"] if knows_stats(options) else []
         machines = {"native": None, "tcg": Tcg(files, options.memory),
                     "tessera": Tessera(files, options.memory, options.tessera, options.engine, options.machine, extra)}
@@ -221,6 +228,8 @@ def main(words):
                 say(f"round {number + 1} of {options.repeat}")
             for peer in options.peers:
                 run_rows(peer, machines[peer], names, options, collector)
+                if compile_row is not None:
+                    run_compile(peer, machines[peer], compile_row, options, collector)
                 if machines[peer] is not None:
                     run_boots(peer, machines[peer], names, options, collector)
     waited = collector.waited_on_average()
