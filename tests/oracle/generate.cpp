@@ -15,7 +15,7 @@ using x86::OperandKind;
 constexpr u64 kMiddle = kDataBase + kDataSize / 2;
 
 // What cannot run or be compared here. System instructions have tests of their own.
-bool allowed(const Insn& in) {
+bool allowed(const Insn& in, bool fs) {
     switch (in.insn_class) {
         case InsnClass::System:
         case InsnClass::XState: return false;
@@ -23,7 +23,8 @@ bool allowed(const Insn& in) {
         case InsnClass::Branch:
             return in.is(0, OperandKind::Relative) && !in.has(InsnFlag::Rep) && !in.has(InsnFlag::Repne);
         case InsnClass::String:
-            return in.mnemonic != Mnemonic::Ins && in.mnemonic != Mnemonic::Outs && in.segment != x86::Fs;
+            return in.mnemonic != Mnemonic::Ins && in.mnemonic != Mnemonic::Outs &&
+                   (fs || in.segment != x86::Fs);
         default: break;
     }
     switch (in.mnemonic) {
@@ -32,8 +33,8 @@ bool allowed(const Insn& in) {
         case Mnemonic::Fnsave: return false;  // host's own (unit tests cover them)
         default: break;
     }
-    // FS holds the host's thread pointer.
-    return in.segment != x86::Fs || !in.has(InsnFlag::SegmentOverride);
+    // Else FS holds the host's thread pointer.
+    return fs || in.segment != x86::Fs || !in.has(InsnFlag::SegmentOverride);
 }
 
 bool has_memory(const Insn& in) {
@@ -44,7 +45,7 @@ bool has_memory(const Insn& in) {
 
 class Generator {
 public:
-    Generator(u64 seed, const std::optional<Encoding>& wanted) : random_(seed), wanted_(wanted) {}
+    Generator(u64 seed, const Wish& wish) : random_(seed), wish_(wish), wanted_(wish.insn) {}
 
     [[nodiscard]] std::optional<Encoding> find(Mnemonic mnemonic) {
         std::array<u8, 24> bytes{};
@@ -52,28 +53,52 @@ public:
         for (unsigned tries = 0; tries < 1'000'000; ++tries) {
             random_bytes(bytes);
             if (x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) == x86::DecodeStatus::Ok &&
-                in.mnemonic == mnemonic && allowed(in))
+                in.mnemonic == mnemonic && allowed(in, false))
                 return Encoding{mnemonic, in.has(InsnFlag::Vex), in.map, in.opcode, in.mandatory_prefix};
         }
         return std::nullopt;
     }
 
-    Case make(unsigned length) {
+    Case make() {
+        if (wish_.flow && random_.chance(15)) out_.code_offset = 4096 - random_.below(90);
         registers();
         out_.data_seed = random_.next();
-        for (unsigned i = 0; i < length; ++i) instruction(length == 1, i + 1 == length);
+        out_.counter = 1 + random_.below(random_.chance(80) ? 6 : 40);
+        const unsigned length = wish_.length;
+        for (unsigned i = 0; i < length; ++i) {
+            units_.push_back(out_.code.size());
+            if (wish_.flow && random_.chance(25))
+                branch(i);
+            else
+                instruction(length == 1, i + 1 == length);
+        }
+        units_.push_back(out_.code.size());
         finish();
+        resolve();
         return std::move(out_);
+    }
+
+    // Other values in what is not fixed.
+    void vary(Case& test) {
+        for (unsigned i = 0; i < 16; ++i)
+            if ((test.fixed_gprs >> i & 1) == 0 && i != x86::Rsp) test.in.gpr[i] = gpr_value();
+        test.in.rflags = start_flags();
+        u8* legacy = test.in.fp.legacy.data();
+        for (unsigned i = 0; i < 2; ++i) vector_value(legacy + 160 + random_.below(16) * 16, 16);
+        x87_value(legacy + 32 + random_.below(8) * 16);
+        test.counter = 1 + random_.below(8);
     }
 
 private:
     // --- the starting state
 
     void registers() {
-        for (auto& r : out_.in.gpr) r = random_.value();
+        for (auto& r : out_.in.gpr) r = gpr_value();
         out_.in.gpr[x86::Rsp] = stack_pointer();
-        out_.in.rip = kCodeBase;
-        out_.in.rflags = 0x202 | (random_.next() & 0x8d5) | (random_.chance(10) ? 0x400 : 0);
+        // 32-bit code must not see what 64-bit code left there.
+        if (!wide()) out_.in.gpr[x86::Rsp] |= random_.next() << 32;
+        out_.in.rip = here();
+        out_.in.rflags = start_flags();
         XsaveImage& fp = out_.in.fp;
         u8* legacy = fp.legacy.data();
         const u16 control = static_cast<u16>(0x40 | (random_.next() & 0xf00) |
@@ -94,6 +119,11 @@ private:
         }
         fp.header[0] = 7;
     }
+
+    [[nodiscard]] bool wide() const { return wish_.code_size == x86::CodeSize::Bits64; }
+    [[nodiscard]] u64 here() const { return kCodeBase + out_.code_offset + out_.code.size(); }
+    u64 gpr_value() { return random_.chance(10) ? target(8) : random_.value(); }
+    u64 start_flags() { return 0x202 | (random_.next() & 0x8d5) | (random_.chance(10) ? 0x400 : 0); }
 
     void x87_value(u8* to) {
         const u64 mantissa = random_.chance(70) ? random_.value() | (u64{1} << 63) : random_.value();
@@ -155,6 +185,10 @@ private:
         return random_.chance(50) ? (u64{1} << 47) + random_.below(u64{1} << 62) : kDataBase - 8;
     }
 
+    static u64 base_of(const Insn& in) {
+        return in.segment == x86::Gs ? kGsBase : in.segment == x86::Fs ? kFsBase : 0;
+    }
+
     // --- instructions
 
     // As random_bytes, with the encoding's fixed parts in their places.
@@ -184,12 +218,13 @@ private:
         const u64 kind = random_.below(100);
         const bool vex = kind >= 72;
         if (random_.chance(4)) b[n++] = 0x67;
-        if (random_.chance(3)) b[n++] = 0x65;
+        if (random_.chance(4)) b[n++] = wish_.fs && random_.chance(40) ? 0x64 : 0x65;
+        if (wish_.flow && random_.chance(50)) return usual_bytes(b, n);
         if (!vex) {
             if (random_.chance(25)) b[n++] = 0x66;
             if (random_.chance(20)) b[n++] = random_.chance(50) ? 0xf2 : 0xf3;
             if (random_.chance(5)) b[n++] = 0xf0;
-            if (random_.chance(55)) b[n++] = static_cast<u8>(0x40 | random_.below(16));
+            if (wide() && random_.chance(55)) b[n++] = static_cast<u8>(0x40 | random_.below(16));
             if (kind >= 30) b[n++] = 0x0f;
             if (kind >= 58) b[n++] = kind < 66 ? 0x38 : 0x3a;
         } else if (random_.chance(30)) {
@@ -204,14 +239,180 @@ private:
         while (n < b.size()) b[n++] = static_cast<u8>(random_.next());
     }
 
+    // What compilers use most, and what the flags are live across.
+    void usual_bytes(std::array<u8, 24>& b, unsigned n) {
+        static constexpr std::array<u8, 56> kOneByte{
+            0x01, 0x03, 0x09, 0x0b, 0x11, 0x13, 0x19, 0x1b, 0x21, 0x23, 0x29, 0x2b, 0x31, 0x33,
+            0x39, 0x3b, 0x38, 0x3a, 0x50, 0x53, 0x54, 0x58, 0x5b, 0x5c, 0x5e, 0x63, 0x69, 0x6b,
+            0x80, 0x81, 0x83, 0x85, 0x87, 0x88, 0x89, 0x89, 0x8a, 0x8b, 0x8b, 0x8b, 0x8d, 0x8d,
+            0x98, 0x99, 0x9c, 0x9e, 0x9f, 0xc1, 0xc7, 0xc9, 0xd1, 0xd3, 0xf7, 0xf7, 0xfe, 0xff};
+        static constexpr std::array<u8, 22> kTwoBytes{0x10, 0x11, 0x28, 0x29, 0x40, 0x42, 0x44, 0x4c,
+                                                      0x92, 0x94, 0x98, 0x9d, 0xa3, 0xaf, 0xb1, 0xb6,
+                                                      0xb7, 0xba, 0xbe, 0xc1, 0xef, 0x6f};
+        if (random_.chance(8)) b[n++] = 0x66;
+        if (wide() && random_.chance(80)) b[n++] = static_cast<u8>(0x40 | random_.below(16));
+        if (random_.chance(75)) {
+            b[n++] = kOneByte[random_.below(kOneByte.size())];
+        } else {
+            b[n++] = 0x0f;
+            b[n++] = kTwoBytes[random_.below(kTwoBytes.size())];
+        }
+        while (n < b.size()) b[n++] = static_cast<u8>(random_.next());
+    }
+
+    // --- ways through the code
+
+    void put_bytes(std::initializer_list<u8> bytes) {
+        out_.code.insert(out_.code.end(), bytes.begin(), bytes.end());
+    }
+    void put_u32(u64 value) {
+        for (unsigned i = 0; i < 4; ++i) out_.code.push_back(static_cast<u8>(value >> (8 * i)));
+    }
+    // The distance to a unit, four bytes; units that are not made yet are known at the end.
+    void put_distance(unsigned unit) {
+        fixups_.push_back({.at = out_.code.size(), .unit = unit, .absolute = false});
+        put_u32(0);
+    }
+    // Its address in a register (not one of the upper eight).
+    void put_address(unsigned reg, unsigned unit) {
+        if (wide()) {
+            put_bytes({0x48, 0x8d, static_cast<u8>(reg << 3 | 5)});  // lea reg, [rip + distance]
+            return put_distance(unit);
+        }
+        out_.code.push_back(static_cast<u8>(0xb8 | reg));  // mov reg, address
+        fixups_.push_back({.at = out_.code.size(), .unit = unit, .absolute = true});
+        put_u32(0);
+    }
+    // xchg rcx, [kCounter]
+    void exchange_counter() {
+        if (wide()) put_bytes({0x48});
+        put_bytes({0x87, 0x0d});
+        put_u32(wide() ? kCounter - (here() + 4) : kCounter);
+    }
+    // An instruction of 1, 2, ... bytes that branches, to four bytes of distance.
+    void conditional(unsigned unit) {
+        if ((poison_ & ~kAf) != 0) define_flags();
+        readers_ |= x86::eflags::kStatus & ~kAf;
+        const u64 kind = random_.below(10);
+        if (kind < 7) {
+            put_bytes({0x0f, static_cast<u8>(0x80 | random_.below(16))});
+        } else if (kind == 7) {
+            put_bytes({0xe9});
+        } else {
+            // LOOPNE, LOOPE, LOOP, JRCXZ reach only far enough for a jump.
+            if (wide() && random_.chance(20)) put_bytes({0x67});
+            put_bytes({static_cast<u8>(0xe0 + random_.below(4)), 2, 0xeb, 5, 0xe9});
+        }
+        put_distance(unit);
+    }
+
+    void branch(unsigned i) {
+        if (skip_at_ != 0) out_.code[skip_at_] = static_cast<u8>(out_.code.size() - skip_from_);
+        skip_at_ = 0;
+        const auto reg = static_cast<unsigned>(random_.below(3));  // rax, rcx, rdx
+        const unsigned forward = i + 1 + static_cast<unsigned>(random_.below(3));
+        switch (random_.below(12)) {
+            case 0:
+            case 1:
+            case 2: conditional(forward); break;
+            case 3:
+            case 4:
+            case 5: {
+                // Back, as often as the counter allows; the flags stay as they are.
+                const auto back = static_cast<unsigned>(random_.below(i + 1));
+                exchange_counter();
+                if (wide()) put_bytes({0x48});
+                put_bytes({0x8d, 0x49, 0xff});  // lea rcx, [rcx - 1]
+                put_bytes({0xe3, 0});           // jrcxz to the end
+                const std::size_t out = out_.code.size();
+                exchange_counter();
+                conditional(back);
+                put_bytes({0xe9});
+                put_distance(i + 1);
+                out_.code[out - 1] = static_cast<u8>(out_.code.size() - out);
+                if (wide()) put_bytes({0x48});
+                put_bytes({0x8d, 0x49, 0x01});  // lea rcx, [rcx + 1]
+                exchange_counter();
+                break;
+            }
+            case 6:
+            case 7: {
+                // A call of what follows the jump that it returns to.
+                put_bytes({0xe8});
+                put_u32(5);
+                put_bytes({0xe9});
+                put_distance(i + 1);
+                instruction(false, true);
+                if (random_.chance(30))
+                    put_bytes({0xc2, static_cast<u8>(random_.below(3) * 8), 0});
+                else
+                    put_bytes({0xc3});
+                break;
+            }
+            case 8:
+                put_address(reg, forward);
+                put_bytes({static_cast<u8>(0x50 | reg), 0xc3});  // push reg, ret
+                break;
+            case 9:
+                put_address(reg, forward);
+                put_bytes({0xff, static_cast<u8>((random_.chance(70) ? 0xe0 : 0xd0) | reg)});  // jmp, call
+                break;
+            case 10: {
+                const u64 slot = kDataBase + random_.below(kDataSize - 8);
+                put_address(reg, forward);
+                if (wide()) put_bytes({0x48});
+                put_bytes({0x89, static_cast<u8>(reg << 3 | 4), 0x25});  // mov [slot], reg
+                put_u32(slot);
+                put_bytes({0xff, static_cast<u8>(random_.chance(70) ? 0x24 : 0x14), 0x25});  // jmp, call
+                put_u32(slot);
+                break;
+            }
+            default: change_code(i); break;
+        }
+        flow_ = true;
+    }
+
+    // ADD reg, imm8, and a store to that number before or (for the next time round) after it.
+    void change_code(unsigned i) {
+        const auto reg = static_cast<u8>(random_.below(3));
+        const auto store = [&](u64 to) {
+            put_bytes({0xc6, 0x05});
+            put_u32(wide() ? to - (here() + 5) : to);
+            put_bytes({static_cast<u8>(random_.next())});
+        };
+        const auto add = [&] { put_bytes({0x83, static_cast<u8>(0xc0 | reg), static_cast<u8>(i)}); };
+        if (random_.chance(50)) {
+            store(here() + 7 + 2);
+            add();
+        } else {
+            const u64 number = here() + 2;
+            add();
+            store(number);
+        }
+        out_.changes_code = true;
+    }
+
+    void resolve() {
+        for (const Fixup& f : fixups_) {
+            const u64 unit = units_[std::min<std::size_t>(f.unit, units_.size() - 1)];
+            const u32 value =
+                static_cast<u32>(f.absolute ? kCodeBase + out_.code_offset + unit : unit - (f.at + 4));
+            std::memcpy(out_.code.data() + f.at, &value, sizeof(value));
+        }
+        for (const Insn& in : out_.insns) out_.ever_undefined |= in.flags_undefined;
+        // Which instruction was the last to write a flag depends on the way.
+        if (flow_) out_.undefined_flags = out_.ever_undefined;
+    }
+
     void instruction(bool single, bool last) {
         std::array<u8, 24> bytes{};
         Insn in;
         do {
             random_bytes(bytes);
-        } while (
-            x86::decode(std::span(bytes).first(15), x86::CodeSize::Bits64, in) != x86::DecodeStatus::Ok ||
-            (wanted_ && in.mnemonic != wanted_->mnemonic) || !allowed(in) || !prepare(in, bytes, single));
+        } while (x86::decode(std::span(bytes).first(15), wish_.code_size, in) != x86::DecodeStatus::Ok ||
+                 (wanted_ && in.mnemonic != wanted_->mnemonic) || !allowed(in, wish_.fs) ||
+                 (in.flags_read & (out_.undefined_flags | poison_)) != 0 ||
+                 (last && wish_.flow && in.insn_class == InsnClass::Branch) || !prepare(in, bytes, single));
         // Flags an instruction that may be jumped over writes are not sure to be written.
         const u32 kept = skip_at_ != 0 ? ~0U : ~u32{in.flags_written};
         out_.undefined_flags = (out_.undefined_flags & kept) | in.flags_undefined;
@@ -223,18 +424,32 @@ private:
             skip_at_ = skip_from_ - in.length + in.immediate_offset;
         }
         out_.insns.push_back(in);
+        if (!wish_.flow) return;
+        readers_ |= in.flags_read;
+        if ((in.flags_undefined & (readers_ | (random_.chance(50) ? ~kAf : 0U))) != 0)
+            define_flags();
+        else
+            poison_ |= in.flags_undefined;
+    }
+
+    // CMP AL, imm8. Undefined flags are not the same in all three processors if they are what they were
+    // before.
+    void define_flags() {
+        put_bytes({0x3c, static_cast<u8>(random_.next())});
+        out_.undefined_flags = 0;
     }
 
     // Sets a register for the next instruction: in the starting state if nothing has run yet, else by MOV.
     void set(unsigned reg, u64 value, bool direct) {
         if (direct) {
             out_.in.gpr[reg] = value;
+            out_.fixed_gprs |= 1U << reg;
             return;
         }
-        out_.code.push_back(static_cast<u8>(0x48 | (reg >> 3)));
+        if (wide()) out_.code.push_back(static_cast<u8>(0x48 | (reg >> 3)));
         out_.code.push_back(static_cast<u8>(0xb8 | (reg & 7)));
         const auto* raw = reinterpret_cast<const u8*>(&value);
-        out_.code.insert(out_.code.end(), raw, raw + 8);
+        out_.code.insert(out_.code.end(), raw, raw + (wide() ? 8 : 4));
     }
 
     static void patch(std::array<u8, 24>& bytes, unsigned at, unsigned size, u64 value) {
@@ -255,9 +470,7 @@ private:
             case Mnemonic::Enter: set(x86::Rbp, kMiddle + random_.below(64) * 8, direct); break;
             case Mnemonic::Maskmovq:
             case Mnemonic::Maskmovdqu:
-            case Mnemonic::Vmaskmovdqu:
-                set(x86::Rdi, target(16) - (in.segment == x86::Gs ? kGsBase : 0), direct);
-                break;
+            case Mnemonic::Vmaskmovdqu: set(x86::Rdi, target(16) - base_of(in), direct); break;
             default: break;
         }
         if (!has_memory(in)) return true;
@@ -266,7 +479,7 @@ private:
 
     bool prepare_special(Insn& in, std::array<u8, 24>& bytes, bool direct) {
         if (in.mnemonic == Mnemonic::Xlat) {
-            set(x86::Rbx, target(1) - (in.segment == x86::Gs ? kGsBase : 0), direct);
+            set(x86::Rbx, target(1) - base_of(in), direct);
             return true;
         }
         // Jump to the next instruction; what the flags decide shows in loops' counters and, for conditions,
@@ -281,7 +494,7 @@ private:
         if (in.has(InsnFlag::Rep) || in.has(InsnFlag::Repne))
             set(x86::Rcx, random_.chance(80) ? random_.below(40) : random_.below(900), direct);
         const u64 source = target(8);
-        set(x86::Rsi, source - (in.segment == x86::Gs ? kGsBase : 0), direct);
+        set(x86::Rsi, source - base_of(in), direct);
         set(x86::Rdi, random_.chance(20) ? source + random_.below(16) : target(8), direct);
         return true;
     }
@@ -291,7 +504,7 @@ private:
         for (unsigned i = 0; i < in.operand_count; ++i)
             if (in.is(i, OperandKind::Memory)) size = in.operand[i].size;
         u64 want = target(size);
-        if (in.has(InsnFlag::SegmentOverride) && in.segment == x86::Gs) want -= kGsBase;
+        want -= base_of(in);
         if (in.has(InsnFlag::Vsib)) return prepare_gather(in, direct);
         bit_offset(in, direct);
         if (in.base == x86::kNoRegister || in.base == x86::kRipBase) {
@@ -301,7 +514,7 @@ private:
                 set(in.index, index, direct);
             }
             u64 disp = want - (index << in.scale);
-            if (in.base == x86::kRipBase) disp -= kCodeBase + out_.code.size() + in.length;
+            if (in.base == x86::kRipBase) disp -= here() + in.length;
             const auto low = static_cast<s64>(static_cast<s32>(disp));
             if (in.displacement_size < 8 && static_cast<u64>(low) != disp) return false;
             patch(bytes, in.displacement_offset, in.displacement_size, disp);
@@ -350,8 +563,7 @@ private:
     }
 
     void finish() {
-        const u64 at = kCodeBase + out_.code.size();
-        const u32 distance = static_cast<u32>(kExitSlot - (at + 6));
+        const u32 distance = static_cast<u32>(wide() ? kExitSlot - (here() + 6) : kExitSlot);
         const std::array<u8, 6> jump{0xff,
                                      0x25,
                                      static_cast<u8>(distance),
@@ -361,9 +573,22 @@ private:
         out_.code.insert(out_.code.end(), jump.begin(), jump.end());
     }
 
+    struct Fixup {
+        std::size_t at;
+        unsigned unit;
+        bool absolute;
+    };
+
     Random random_;
+    const Wish& wish_;
     std::optional<Encoding> wanted_;
     Case out_;
+    std::vector<std::size_t> units_;  // where each begins, and the last ends
+    std::vector<Fixup> fixups_;
+    bool flow_ = false;
+    // In code that may run in any order: flags that may be undefined, and flags that may be read.
+    static constexpr u32 kAf = 0x10;
+    u32 poison_ = 0, readers_ = 0;
     std::size_t skip_at_ = 0, skip_from_ = 0;  // the last branch's distance byte, and where it counts from
 };
 
@@ -396,11 +621,15 @@ u64 Random::value() {
 }
 
 std::optional<Encoding> encoding_of(Mnemonic mnemonic) {
-    return Generator(1, std::nullopt).find(mnemonic);
+    return Generator(1, Wish{}).find(mnemonic);
 }
 
-Case generate(u64 seed, unsigned length, const std::optional<Encoding>& wanted) {
-    return Generator(seed, wanted).make(length);
+Case generate(u64 seed, const Wish& wish) {
+    return Generator(seed, wish).make();
+}
+
+void vary(Case& test, u64 seed) {
+    Generator(seed, Wish{}).vary(test);
 }
 
 void fill_data(u64 seed, std::span<u8> data) {

@@ -31,10 +31,15 @@ private:
 
 struct Case {
     std::vector<u8> code;  // ends with the jump through kExitSlot
+    u64 code_offset = 0;   // from kCodeBase
     std::vector<x86::Insn> insns;
     Registers in;
+    u32 fixed_gprs = 0;  // that addresses are made of: a bit each
     u64 data_seed = 0;
+    u64 counter = 0;          // what kCounter holds at first
     u32 undefined_flags = 0;  // of the last writer of each flag
+    u32 ever_undefined = 0;   // anywhere in the code
+    bool changes_code = false;
 };
 
 // One way to encode an instruction, for cases that are to have no other.
@@ -47,8 +52,18 @@ struct Encoding {
 // The first one that random bytes give; nothing if a million of them give none.
 [[nodiscard]] std::optional<Encoding> encoding_of(x86::Mnemonic mnemonic);
 
-// `length` instructions from `seed`; with `wanted` they are all of that kind.
-Case generate(u64 seed, unsigned length, const std::optional<Encoding>& wanted = std::nullopt);
+struct Wish {
+    unsigned length = 1;  // instructions, less what branches and addresses take
+    x86::CodeSize code_size = x86::CodeSize::Bits64;
+    // Between the instructions: loops, calls and returns, indirect jumps, changes of the code. (Without,
+    // branches only jump over one instruction.)
+    bool flow = false;
+    bool fs = false;               // FS may be used
+    std::optional<Encoding> insn;  // they are all of that kind
+};
+Case generate(u64 seed, const Wish& wish);
+// The same code with other registers and flags.
+void vary(Case& test, u64 seed);
 void fill_data(u64 seed, std::span<u8> data);
 
 }  // namespace tessera::oracle

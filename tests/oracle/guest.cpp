@@ -12,16 +12,18 @@ namespace tessera::oracle {
 namespace {
 
 // Guest physical layout.
-constexpr u64 kRamSize = 0x40000;
+constexpr u64 kRamSize = 0x60000;
 constexpr u64 kPml4 = 0x1000, kPdpt = 0x2000, kDirectory = 0x3000 /* 4 pages: 4 GiB */, kTables = 0x8000;
 constexpr u64 kGdt = 0x10000, kIdt = 0x11000, kTss = 0x12000, kStubs = 0x13000, kKernelStack = 0x15000;
-constexpr u64 kCode = 0x20000, kData = 0x21000, kReadOnly = kData + kDataSize;
+constexpr u64 kData = 0x20000, kReadOnly = kData + kDataSize, kCode = 0x30000;
+constexpr unsigned kCodePlaces = 4;
 constexpr u64 kExitStub = 0x14000;
 // The kernel's own pages appear at this linear address, supervisor only.
 constexpr u64 kKernelLinear = 0x3000'0000;
 
-constexpr u64 kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40;
-constexpr u16 kUserCs = 0x33, kUserSs = 0x2b, kKernelCs = 0x10, kTssSelector = 0x40;
+constexpr u64 kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40,
+              kNoExecute = u64{1} << 63;
+constexpr u16 kUserCs = 0x33, kUserCs32 = 0x23, kUserSs = 0x2b, kKernelCs = 0x10, kTssSelector = 0x40;
 constexpr unsigned kStubSize = 16;
 constexpr u32 kHasError = (1 << 8) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 17);
 
@@ -89,10 +91,9 @@ void fp_from_state(const x86::State& s, XsaveImage& image) {
 
 class Guest::Impl {
 public:
-    Impl()
+    explicit Impl(const soft::SoftCpuConfig& config)
         : ram_(static_cast<u8*>(std::aligned_alloc(4096, kRamSize))),
-          engine_((prepare(), CpuWorld{memory_, ports_, mmio_, tsc_, nullptr, nullptr}),
-                  soft::SoftCpuConfig{}) {
+          engine_((prepare(), CpuWorld{memory_, ports_, mmio_, tsc_, nullptr, nullptr}), config) {
         base_ = x86::reset_state();
         base_.cr0 = x86::cr0::kPe | x86::cr0::kMp | x86::cr0::kEt | x86::cr0::kNe | x86::cr0::kWp |
                     x86::cr0::kPg | x86::cr0::kAm;
@@ -115,6 +116,15 @@ public:
                               .limit = ~0U,
                               .rights = common | x86::rights::kWritable | x86::rights::kDb};
         base_.seg[x86::Gs].base = kGsBase;
+        base_.seg[x86::Fs].base = kFsBase;
+        flat_ = base_.seg;
+        flat_[x86::Cs].selector = kUserCs32;
+        flat_[x86::Cs].rights ^= x86::rights::kLong | x86::rights::kDb;
+        for (const auto seg : {x86::Es, x86::Ds, x86::Fs, x86::Gs}) {
+            flat_[seg] = base_.seg[x86::Ss];
+            flat_[seg].base = base_.seg[seg].base;
+        }
+        flat_[x86::Gs].limit = static_cast<u32>(kDataBase + kDataSize - kGsBase - 1);
         base_.tr = {.selector = kTssSelector,
                     .base = kKernelLinear + kTss,
                     .limit = 0x67,
@@ -127,14 +137,24 @@ public:
     Impl& operator=(const Impl&) = delete;
 
     [[nodiscard]] std::span<u8> data() { return {ram_ + kData, kDataSize}; }
-    void set_code(std::span<const u8> code) {
-        (void)memory_.write(kCode, std::as_bytes(code));
+    void set_code(std::span<const u8> pages) {
+        place_ = (place_ + 1) % kCodePlaces;
+        for (u64 i = 0; i < kCodeSize; i += 4096) map(kCodeBase + i, place() + i, kWritable | kUser);
+        restore_code(pages);
+    }
+    void restore_code(std::span<const u8> pages) {
+        (void)memory_.write(place(), std::as_bytes(pages));
         const u64 exit = kKernelLinear + kExitStub;
-        std::memcpy(ram_ + kCode + (kExitSlot - kCodeBase), &exit, sizeof(exit));
+        std::memcpy(ram_ + place() + (kExitSlot - kCodeBase), &exit, sizeof(exit));
+    }
+    void set_counter(u64 value) {
+        std::memcpy(ram_ + place() + (kCounter - kCodeBase), &value, sizeof(value));
     }
 
-    void run(const Registers& in, Registers& out) {
-        x86::State s = base_;
+    void run(const Registers& in, x86::CodeSize code_size, Registers& out) {
+        x86::State& s = state_;
+        s = base_;
+        if (code_size == x86::CodeSize::Bits32) s.seg = flat_;
         s.gpr = in.gpr;
         s.rip = in.rip;
         s.rflags = in.rflags | 0x202;
@@ -143,6 +163,10 @@ public:
         cpu.set_state(s);
         const Exit exit = cpu.run();
         s = cpu.state();
+        if (exit.reason == ExitReason::Kicked) {
+            out.vector = kStopped;
+            return;
+        }
         if (exit.reason != ExitReason::Halted) {
             std::fprintf(stderr, "oracle: the guest ended with exit %d at rip %#lx, rsp %#lx\n",
                          static_cast<int>(exit.reason), s.rip, s.gpr[4]);
@@ -164,7 +188,10 @@ public:
         out.cr2 = s.cr2;
     }
 
+    void stop() { engine_.cpu(0).kick(); }
+
 private:
+    [[nodiscard]] u64 place() const { return kCode + place_ * kCodeSize; }
     void map(u64 linear, u64 physical, u64 flags) {
         const u64 table = table_for(linear);
         put<u64>(ram_ + table + ((linear >> 12) & 511) * 8, physical | flags | kPresent | kAccessed | kDirty);
@@ -185,9 +212,9 @@ private:
         for (u64 i = 0; i < 4; ++i)
             put<u64>(ram_ + kPdpt + i * 8,
                      (kDirectory + i * 4096) | kPresent | kWritable | kUser | kAccessed);
-        map(kCodeBase, kCode, kWritable | kUser);
-        for (u64 i = 0; i < kDataSize; i += 4096) map(kDataBase + i, kData + i, kWritable | kUser);
-        map(kReadOnlyBase, kReadOnly, kUser);
+        for (u64 i = 0; i < kDataSize; i += 4096)
+            map(kDataBase + i, kData + i, kWritable | kUser | kNoExecute);
+        map(kReadOnlyBase, kReadOnly, kUser | kNoExecute);
         for (u64 p = kGdt; p < kKernelStack + 4096; p += 4096)
             map(kKernelLinear + p, p, p == kExitStub ? kUser : kWritable);
         for (u64 i = 0; i < 4096; ++i) ram_[kReadOnly + i] = static_cast<u8>(i * 37 + 11);
@@ -196,9 +223,11 @@ private:
         put<u64>(ram_ + kGdt + 0x18, 0x00cf'9300'0000'ffff);
         put<u64>(ram_ + kGdt + (kUserSs & ~7), 0x00cf'f300'0000'ffff);
         put<u64>(ram_ + kGdt + (kUserCs & ~7), 0x00af'fb00'0000'ffff);
+        put<u64>(ram_ + kGdt + (kUserCs32 & ~7), 0x00cf'fb00'0000'ffff);
         const u64 tss = kKernelLinear + kTss;
         put<u64>(ram_ + kGdt + kTssSelector,
                  0x67 | ((tss & 0xff'ffff) << 16) | (u64{0x8b} << 40) | ((tss >> 24 & 0xff) << 56));
+        put<u16>(ram_ + kTss + 0x66, 0x68);  // no ports for ring 3
         put<u64>(ram_ + kTss + 4, kKernelLinear + kKernelStack + 0x800);
         for (u64 v = 0; v < 32; ++v) {
             const u64 stub = kKernelLinear + kStubs + v * kStubSize;
@@ -219,19 +248,30 @@ private:
     u64 next_table_ = kTables;
     u8* ram_;
     soft::SoftEngine engine_;
-    x86::State base_;
+    x86::State base_, state_;
+    std::array<x86::Segment, 6> flat_{};  // for 32-bit code
+    unsigned place_ = 0;
 };
 
-Guest::Guest() : impl_(std::make_unique<Impl>()) {}
+Guest::Guest(const soft::SoftCpuConfig& config) : impl_(std::make_unique<Impl>(config)) {}
 Guest::~Guest() = default;
 std::span<u8> Guest::data() {
     return impl_->data();
 }
-void Guest::set_code(std::span<const u8> code) {
-    impl_->set_code(code);
+void Guest::set_code(std::span<const u8> pages) {
+    impl_->set_code(pages);
 }
-void Guest::run(const Registers& in, Registers& out) {
-    impl_->run(in, out);
+void Guest::restore_code(std::span<const u8> pages) {
+    impl_->restore_code(pages);
+}
+void Guest::set_counter(u64 value) {
+    impl_->set_counter(value);
+}
+void Guest::run(const Registers& in, x86::CodeSize code_size, Registers& out) {
+    impl_->run(in, code_size, out);
+}
+void Guest::stop() {
+    impl_->stop();
 }
 
 }  // namespace tessera::oracle

@@ -1,26 +1,34 @@
 // The same snippet in Tessera's CPU: a machine that looks to 64-bit ring 3 like the process native.cpp runs
-// in.
+// in, and to 32-bit ring 3 alike.
 #pragma once
 
 #include <memory>
 #include <span>
 
-#include "base/types.h"
+#include "cpu/soft/soft_cpu.h"
+#include "cpu/x86/insn.h"
 #include "tests/oracle/native.h"
 
 namespace tessera::oracle {
 
 class Guest {
 public:
-    Guest();
+    explicit Guest(const soft::SoftCpuConfig& config);
     ~Guest();
     Guest(const Guest&) = delete;
     Guest& operator=(const Guest&) = delete;
 
     [[nodiscard]] std::span<u8> data();
-    // Puts the page of code in place; what the CPU decoded from it before is dropped.
-    void set_code(std::span<const u8> code);
-    void run(const Registers& in, Registers& out);
+    // New code, kCodePages pages of it. It goes to other physical pages than the code before, which stays
+    // where it was, and so does all that the CPU has made of it.
+    void set_code(std::span<const u8> pages);
+    // Code that may have changed itself: as set_code left it.
+    void restore_code(std::span<const u8> pages);
+    void set_counter(u64 value);
+    // code_size: 32 or 64 bits.
+    void run(const Registers& in, x86::CodeSize code_size, Registers& out);
+    // From any thread or signal handler: the run ends as kStopped.
+    void stop();
 
 private:
     class Impl;

@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <cstring>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -16,6 +18,8 @@ extern tessera::oracle::Registers tessera_native_out;
 void tessera_native_enter();
 void tessera_native_exit();
 void tessera_native_leave();
+extern tessera::u64 tessera_native_fs;
+extern tessera::u64 tessera_native_host_fs;
 }
 
 namespace tessera::oracle {
@@ -36,6 +40,8 @@ constexpr std::size_t kXsaveMagicOffset = 464;
 
 // Takes the state at the fault out of the signal frame and sends the thread to tessera_native_leave.
 void on_fault(int signal, siginfo_t* /*info*/, void* context) {
+    // Whatever is called may need the thread pointer.
+    if (in_snippet && tessera_native_fs != 0) asm volatile("wrfsbase %0" : : "r"(tessera_native_host_fs));
     auto& machine = static_cast<ucontext_t*>(context)->uc_mcontext;
     if (!in_snippet) {
         (void)::signal(signal, SIG_DFL);
@@ -57,6 +63,24 @@ void on_fault(int signal, siginfo_t* /*info*/, void* context) {
     machine.gregs[REG_EFL] = 0x202;
 }
 
+volatile u64 begun = 0, seen_begun = 0;
+void (*stop_others)() = nullptr;
+
+// Twice in one and the same run: it will not end.
+void on_tick(int /*signal*/, siginfo_t* /*info*/, void* context) {
+    const bool stuck = begun == seen_begun;
+    seen_begun = begun;
+    if (!stuck) return;
+    if (!in_snippet) {
+        if (stop_others != nullptr) stop_others();
+        return;
+    }
+    auto& machine = static_cast<ucontext_t*>(context)->uc_mcontext;
+    tessera_native_out.vector = kStopped;
+    machine.gregs[REG_RIP] = reinterpret_cast<greg_t>(&tessera_native_leave);
+    machine.gregs[REG_EFL] = 0x202;
+}
+
 u8* map_at(u64 address, u64 size, int protection) {
     void* at = ::mmap(reinterpret_cast<void*>(address), size, protection,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -72,7 +96,11 @@ std::span<u8> native_read_only() {
     return {reinterpret_cast<u8*>(kReadOnlyBase), 4096};
 }
 std::span<u8> native_code() {
-    return {reinterpret_cast<u8*>(kCodeBase), 4096};
+    return {reinterpret_cast<u8*>(kCodeBase), kCodeSize};
+}
+bool native_has_fs() {
+    constexpr unsigned long kFsgsbase = 2;  // [Documentation/x86/x86_64/fsgs]
+    return (::getauxval(AT_HWCAP2) & kFsgsbase) != 0;
 }
 
 bool native_setup() {
@@ -80,14 +108,16 @@ bool native_setup() {
     if (done) return true;
     if (map_at(kDataBase, kDataSize, PROT_READ | PROT_WRITE) == nullptr ||
         map_at(kReadOnlyBase, 4096, PROT_READ | PROT_WRITE) == nullptr ||
-        map_at(kCodeBase, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) == nullptr) {
+        map_at(kCodeBase, kCodeSize, PROT_READ | PROT_WRITE | PROT_EXEC) == nullptr) {
         std::perror("oracle: mmap of the test areas");
         return false;
     }
     for (std::size_t i = 0; i < 4096; ++i) native_read_only()[i] = static_cast<u8>(i * 37 + 11);
     if (::mprotect(native_read_only().data(), 4096, PROT_READ) != 0) return false;
-    const auto exit = reinterpret_cast<u64>(&tessera_native_exit);
-    std::memcpy(reinterpret_cast<void*>(kExitSlot), &exit, sizeof(exit));
+    if (native_has_fs()) {
+        asm volatile("rdfsbase %0" : "=r"(tessera_native_host_fs));
+        tessera_native_fs = kFsBase;
+    }
     if (::syscall(SYS_arch_prctl, ARCH_SET_GS, kGsBase) != 0) {
         std::perror("oracle: arch_prctl(ARCH_SET_GS)");
         return false;
@@ -101,6 +131,26 @@ bool native_setup() {
         if (::sigaction(s, &action, nullptr) != 0) return false;
     done = true;
     return true;
+}
+
+void native_set_code(std::span<const u8> pages) {
+    const auto exit = reinterpret_cast<u64>(&tessera_native_exit);
+    std::memcpy(native_code().data(), pages.data(), kCodeSize);
+    std::memcpy(reinterpret_cast<void*>(kExitSlot), &exit, sizeof(exit));
+}
+
+void native_watch(void (*stop)()) {
+    stop_others = stop;
+    struct sigaction action = {};
+    action.sa_sigaction = on_tick;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+    (void)::sigaction(SIGPROF, &action, nullptr);
+    constexpr timeval kTick{.tv_sec = 0, .tv_usec = 50'000};
+    const itimerval every{.it_interval = kTick, .it_value = kTick};
+    (void)::setitimer(ITIMER_PROF, &every, nullptr);
+}
+void native_begin() {
+    begun = begun + 1;
 }
 
 void native_run(const Registers& in, Registers& out) {

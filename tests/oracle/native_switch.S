@@ -12,6 +12,11 @@ tessera_native_out: .skip 1088
     .globl tessera_native_host_rsp
 tessera_native_host_rsp: .skip 8
 tessera_native_target:   .skip 8
+# The snippet's FS base, 0 if it has none, and ours.
+    .globl tessera_native_fs
+tessera_native_fs:       .skip 8
+    .globl tessera_native_host_fs
+tessera_native_host_fs:  .skip 8
 
     .text
     .globl tessera_native_enter
@@ -28,6 +33,11 @@ tessera_native_enter:
     mov $7, %eax
     xor %edx, %edx
     xrstor64 tessera_native_in+192(%rip)
+    mov tessera_native_fs(%rip), %rax
+    test %rax, %rax
+    jz 1f
+    wrfsbase %rax
+1:
     mov tessera_native_in+128(%rip), %rax
     mov %rax, tessera_native_target(%rip)
     pushq tessera_native_in+136(%rip)
@@ -80,6 +90,11 @@ tessera_native_exit:
 tessera_native_leave:
     cld
     mov tessera_native_host_rsp(%rip), %rsp
+    cmpq $0, tessera_native_fs(%rip)
+    je 1f
+    mov tessera_native_host_fs(%rip), %rax
+    wrfsbase %rax
+1:
     fninit
     ldmxcsr default_mxcsr(%rip)
     vzeroupper

@@ -77,6 +77,21 @@ struct TargetEntry {
     static constexpr u64 kNoTarget = u64{1} << 63;  // not canonical
 };
 inline constexpr unsigned kTargetEntries = 1024;
+struct TargetSet {
+    std::array<TargetEntry, kTargetEntries> entries{};
+
+    TargetSet() { clear(); }
+    // Translated code computes this too.
+    [[nodiscard]] static constexpr unsigned index_of(u64 rip) {
+        return static_cast<unsigned>((rip >> 4) ^ rip) & (kTargetEntries - 1);
+    }
+    // A guest may branch to kNoTarget as well, and must not find it where it looks.
+    void clear() {
+        entries.fill({});
+        entries[index_of(TargetEntry::kNoTarget)].rip = TargetEntry::kNoTarget | 1;
+    }
+};
+static_assert(TargetSet::index_of(TargetEntry::kNoTarget) != TargetSet::index_of(TargetEntry::kNoTarget | 1));
 
 struct Vcpu {
     // --- hot
@@ -163,7 +178,7 @@ struct Vcpu {
     std::array<std::array<u64, kFetchEntries / 64>, kFetchSets> fetch_filled{};  // a bit for each entry
     AddressSpaces spaces;
     SecondTlb second_tlb;
-    std::array<std::array<TargetEntry, kTargetEntries>, 2> target_sets{};
+    std::array<TargetSet, 2> target_sets{};
     std::array<u32, 2> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
     std::array<x86::CodeSize, 2> target_size{};  // and the size of the code they lead to
     std::array<jit::SlotLog, 2> slot_logs;    // of supervisor and user code

@@ -86,6 +86,7 @@ void Translator::find_page(size_t stub, Slot* slot, unsigned size, bool write, b
 
 std::optional<Translator::Checked> Translator::check(const Item& item, const MemoryUse& use, bool to_interpreter) {
     const Insn& in = item.in;
+    if (in.address_size == 2) return std::nullopt;
     const bool segment = has_base(in);
     if (!wide() && in.segment == x86::Cs) return std::nullopt;  // code is not written
     const u64 next = item.rip + in.length;

@@ -88,9 +88,9 @@ void Runtime::prepare(Vcpu& c) {
     if (c.target_gen[set] != gen || c.target_size[set] != c.code_size) {
         c.target_gen[set] = gen;
         c.target_size[set] = c.code_size;
-        c.target_sets[set].fill({});
+        c.target_sets[set].clear();
     }
-    c.targets = c.target_sets[set].data();
+    c.targets = c.target_sets[set].entries.data();
     c.jit_stale = false;
 }
 
@@ -163,8 +163,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             case ExitKind::Indirect: {
                 ++figures.exits_indirect;
                 if (const Translation* to = jit.at_rip(c.jit_target, mode)) {
-                    const u64 index = ((c.jit_target >> 4) ^ c.jit_target) & (kTargetEntries - 1);
-                    c.targets[index] = {c.jit_target,
+                    c.targets[TargetSet::index_of(c.jit_target)] = {c.jit_target,
                                         reinterpret_cast<u64>(jit.run_address(to->entry_saved))};
                 }
                 c.reg[kRipSlot] = exit->from->page;
@@ -353,7 +352,7 @@ void Jit::drop(const Op& head) {
 }
 
 void Jit::forget_targets() {
-    for (auto& set : c_.target_sets) set.fill({});
+    for (auto& set : c_.target_sets) set.clear();
     c_.jit_stale = true;
 }
 

@@ -25,7 +25,8 @@ using x86::OperandKind;
     if (in.insn_class == InsnClass::Vector)
         return in.map == 1 && (o == 0x2c || o == 0x2d || o == 0x50 || o == 0xd7 || o == 0xc5);
     switch (in.map) {
-        case 0: return o < 0x40 || o == 0x63 || o == 0x69 || o == 0x6b || (o >= 0x84 && o <= 0x8b) || o == 0x8d;
+        case 0:
+            return o < 0x40 || o == 0x63 || o == 0x69 || o == 0x6b || (o >= 0x84 && o <= 0x8b) || o == 0x8d;
         case 1: return !(o >= 0x90 && o <= 0x9f) && o != 0xba && o != 0xc7 && o != 0x01 && o != 0xae;
         case 2: return o != 0xf3;
         default: return true;
@@ -126,10 +127,16 @@ using x86::OperandKind;
         case Mnemonic::Vmaskmovpd:
         case Mnemonic::Vpmaskmovd:
         case Mnemonic::Vpmaskmovq: return false;
+        // Outside 64-bit code these are about the first eight registers only, of which a number in the
+        // immediate has three bits [SDM 2B VBLENDVPS, VZEROALL].
+        case Mnemonic::Vblendvps:
+        case Mnemonic::Vblendvpd:
+        case Mnemonic::Vpblendvb:
+        case Mnemonic::Vzeroall:
+        case Mnemonic::Vzeroupper: return in.code_size == x86::CodeSize::Bits64;
         default: break;
     }
-    // [SDM 2A 2.3.5] VEX.W is ignored there for integer registers, but not by the host.
-    return in.code_size == x86::CodeSize::Bits64 || !in.has(InsnFlag::RexW) || !has_gpr(in);
+    return true;
 }
 
 // Everything but what handles the environment, the control word and the state as a whole.
@@ -206,7 +213,8 @@ Places places_of(const Insn& in) {
     if (!in.has(InsnFlag::HasModrm)) {
         // MOV r, imm; XCHG rAX, r; BSWAP; INC and DEC of 32-bit code. The others have only rAX, DX or CL.
         const u8 o = in.opcode;
-        p.reg = (in.map == 0 && ((o >= 0xb0 && o <= 0xbf) || (o >= 0x90 && o <= 0x97) || (o >= 0x40 && o <= 0x5f))) ||
+        p.reg = (in.map == 0 &&
+                 ((o >= 0xb0 && o <= 0xbf) || (o >= 0x90 && o <= 0x97) || (o >= 0x40 && o <= 0x5f))) ||
                 (in.map == 1 && o >= 0xc8);
     } else {
         p.reg = reg_is_gpr(in);
@@ -255,7 +263,21 @@ MemoryUse memory_use(const Insn& in) {
     return use;
 }
 
+namespace {
+
+// [SDM 2A 2.3.5] Outside 64-bit code VEX.W does not make integer operands 64 bits wide; the host would.
+[[nodiscard]] bool has_ignored_w(const Insn& in) {
+    if (in.code_size == x86::CodeSize::Bits64 || !in.has(InsnFlag::RexW)) return false;
+    if (in.insn_class == InsnClass::Integer || has_gpr(in)) return true;
+    for (unsigned i = 0; i < in.operand_count; ++i)
+        if (in.is(i, OperandKind::Memory) && in.operand[i].size == 4) return true;
+    return false;
+}
+
+}  // namespace
+
 bool is_copyable(const Insn& in) {
+    if (has_ignored_w(in)) return false;
     if (in.address_size == 2 && has_kind(in, OperandKind::Memory)) return false;
     switch (in.insn_class) {
         case InsnClass::Integer: return integer_copyable(in);

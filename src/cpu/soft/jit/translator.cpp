@@ -18,6 +18,13 @@ using x86::OperandKind;
 constexpr u16 kAll = x86::eflags::kStatus;
 
 [[nodiscard]] u16 killed(const Insn& in) {
+    switch (in.mnemonic) {
+        case Mnemonic::Bt:
+        case Mnemonic::Btc:
+        case Mnemonic::Btr:
+        case Mnemonic::Bts: return in.flags_written;  // [SDM 2A BT] ZF stays, which AMD does not promise
+        default: break;
+    }
     return static_cast<u16>(in.flags_written | in.flags_undefined);
 }
 // What leaves the block, or shows the flags to others.
