@@ -254,13 +254,28 @@ Result<boot::StartState> Board::load_kernel() {
         if (auto status = clear_memory(); !status) return std::unexpected(std::move(status.error()));
     std::array<std::byte, 64> seed{};
     const ssize_t seeded = getrandom(seed.data(), seed.size(), GRND_NONBLOCK);
+    // Read for this start only: a guest that runs has no use for them.
+    const auto kernel = kernel_->read();
+    if (!kernel) return std::unexpected(kernel.error());
     boot::BootRequest request{
-        .kernel = {.name = kernel_->path(), .bytes = kernel_->bytes()},
+        .kernel = {.name = kernel_->path(), .bytes = kernel->bytes()},
         .initrd = {},
         .cmdline = config_.cmdline,
         .board = description_,
         .random_seed = std::span(seed).first(seeded > 0 ? static_cast<std::size_t>(seeded) : 0)};
-    if (initrd_ != nullptr) request.initrd = {.name = initrd_->path(), .bytes = initrd_->bytes()};
+    std::optional<HostPages> initrd;
+    if (initrd_ != nullptr) {
+        auto read = initrd_->read();
+        if (!read) return std::unexpected(std::move(read.error()));
+        initrd = *std::move(read);
+        request.initrd = {.name = initrd_->path(), .bytes = initrd->bytes()};
+    }
+    auto start = start_kernel(request);
+    if (start) start->kernel.setup_header = {};  // goes with the file
+    return start;
+}
+
+Result<boot::StartState> Board::start_kernel(boot::BootRequest& request) {
     if (config_.kernel_start == KernelStart::Stub) return boot::boot_linux(request, memory_);
 
     std::array<u64, 2> random{};
@@ -272,7 +287,7 @@ Result<boot::StartState> Board::load_kernel() {
     request.direct.reset();
     if (auto status = clear_memory(); !status) return std::unexpected(std::move(status.error()));
     auto by_stub = boot::boot_linux(request, memory_);
-    if (by_stub && config_.on_note)
+    if (by_stub && config_.on_note && !std::exchange(noted_, true))
         config_.on_note(start.error().message + "; it unpacks itself, which takes longer");
     return by_stub;
 }

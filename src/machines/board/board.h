@@ -65,6 +65,7 @@ private:
     Status clear_memory();
     // Empties memory and fills it as firmware and boot loader do.
     Result<boot::StartState> load_kernel();
+    Result<boot::StartState> start_kernel(boot::BootRequest& request);
     void reset_chips();
     void preset_cmos(std::span<const boot::CmosByte> values);
     [[nodiscard]] IrqLine isa_line(unsigned irq) { return {isa_, irq}; }
@@ -76,6 +77,7 @@ private:
     std::unique_ptr<HostFile> initrd_;
 
     std::vector<std::unique_ptr<GuestRam>> ram_;
+    bool noted_ = false;        // config_.on_note was told of the kernel
     bool memory_used_ = false;  // since it was fresh from the host
     MemoryMap memory_;
     IoBus ports_;
