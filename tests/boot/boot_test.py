@@ -150,6 +150,19 @@ def case_kernel_entry_direct():
     equal(fixed, ("ffffffff81000000", "01000000"), "places with nokaslr")
 
 
+def case_kernel_entry_direct_i386():
+    """A 32-bit kernel is moved as a whole."""
+    places = set()
+    # It has a few dozen places only: twice the same may be chance, four times is not.
+    for _ in range(4):
+        virtual, physical = boot_to_text("i386", "console=ttyS0", ["--kernel-entry", "direct"])
+        equal(int(virtual, 16) - int(physical, 16), 0xc0000000, "virtual less physical address")
+        places.add(virtual)
+        if len(places) > 1:
+            return
+    raise Failure(f"the kernel lies at {places} four times")
+
+
 def case_kernel_entry_stub():
     """The kernel's own decompressor works as well, and there is nothing to note."""
     boot("amd64", 1, extra=["--kernel-entry", "stub"])
