@@ -130,6 +130,7 @@ struct Vcpu {
     u64 host_stack = 0;
     Vcpu* self = nullptr;
     u64 jit_target = 0;        // of the indirect branch that left translated code
+    u64 jit_address = 0;       // of the access whose page is looked up
     TargetEntry* targets = nullptr;  // the set in force
     const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
     bool op_completed = false;  // the handler called from translated code went on to the next instruction

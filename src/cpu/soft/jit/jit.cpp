@@ -9,6 +9,7 @@
 #include "cpu/soft/jit/runtime.h"
 #include "cpu/soft/jit/translator.h"
 #include "cpu/soft/soft_system.h"
+#include "cpu/soft/mmu.h"
 #include "cpu/soft/system.h"
 
 namespace tessera::soft::jit {
@@ -80,6 +81,23 @@ u64 Runtime::run_op(Vcpu& c, const Op* op) {
         return 1;
     c.rip = next_rip(c, last);
     return 0;
+}
+
+u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
+    constexpr u64 kSizeBits = sizeof(Slot) - 1;
+    const u64 lin = c.jit_address;
+    const unsigned size = static_cast<unsigned>(slot_and_size & kSizeBits) + 1;
+    const auto set = static_cast<TlbSet>((c.tlb - c.tlb_sets[0].data()) / kTlbEntries);
+    if (set == kTlbNone || remembered(c, set, lin, size, write != 0 ? Access::Write : Access::Read) == nullptr)
+        return 0;
+    const TlbEntry& e = tlb_entry(c, lin);
+    c.jit_target = static_cast<u64>(e.addend);
+    const bool user = set >= kTlbUser;
+    if (!user && (set != kTlbSupervisor || (e.aux & kTlbGlobal) == 0)) return 1;
+    auto* slot = reinterpret_cast<Slot*>(slot_and_size & ~kSizeBits);  // NOLINT(performance-no-int-to-ptr)
+    if (slot->limit == 0 && !c.slot_logs[user ? 1 : 0].append(slot)) return 1;
+    *slot = {.page = lin & ~kPageMask, .addend = e.addend, .limit = kPageSize + 1 - size};
+    return 1;
 }
 
 void Runtime::prepare(Vcpu& c) {

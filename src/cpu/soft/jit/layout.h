@@ -21,6 +21,7 @@ inline constexpr u64 kOffFpTraps = offsetof(Vcpu, fp_traps);
 inline constexpr u64 kOffHostStack = offsetof(Vcpu, host_stack);
 inline constexpr u64 kOffSelf = offsetof(Vcpu, self);
 inline constexpr u64 kOffTarget = offsetof(Vcpu, jit_target);
+inline constexpr u64 kOffAddress = offsetof(Vcpu, jit_address);
 inline constexpr u64 kOffTargets = offsetof(Vcpu, targets);
 inline constexpr u64 kOffExecGenKernel = offsetof(Vcpu, exec_gen_kernel);
 inline constexpr u64 kOffExecGenUser = offsetof(Vcpu, exec_gen_user);

@@ -33,6 +33,11 @@ struct SlotLog {
     void reset() {
         next = filled;
     }
+    bool append(Slot* slot) {
+        if (next == end) return false;
+        *next++ = slot;
+        return true;
+    }
     void empty_all() {
         for (Slot** s = filled; s != next; ++s) (*s)->limit = 0;
         next = filled;

@@ -79,7 +79,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.mov(kRbx, kRdx);
     e.alu(Alu::Add, true, kRdx, gs(kOffTlb));
     e.alu(Alu::Cmp, true, kRax, {.base = kRdx, .disp = static_cast<s32>(write ? kOffTagW : kOffTagR)});
-    u8* out = e.jcc_near(kNotZero);
+    u8* miss = e.jcc_near(kNotZero);
     e.load(kS1, {.base = kRdx, .disp = static_cast<s32>(kOffAddend)});
     u8* not_global = nullptr;
     u8* other_set = nullptr;
@@ -114,8 +114,34 @@ void emit_refill(Emitter& e, bool user, bool write) {
     }
     e.mov(kS0, kRsi);
     e.alu(Alu::Xor, false, kRax, kRax);
-    e.bind(out);
     for (size_t i = kUsed.size(); i-- > 0;) e.pop(kUsed[i]);
+    e.ret();
+
+    // Not in the first table: perhaps in the second.
+    e.bind(miss);
+    e.alu(Alu::Or, true, kS0, kRcx);
+    e.store(gs(kOffAddress), kRsi);
+    for (size_t i = kUsed.size(); i-- > 0;) e.pop(kUsed[i]);
+    e.store(gs(kOffReg), kRax);
+    for_registers([&](HostReg host, const Mem& m) { e.store(m, host); });
+    save_vectors(e);
+    e.load(kRdi, gs(kOffSelf));
+    e.mov(kRsi, kS0);
+    e.mov_imm(kRdx, write ? 1 : 0);
+    e.mov_imm(kRax, reinterpret_cast<u64>(&Runtime::refill));
+    e.alu_imm(Alu::Sub, true, kRsp, 8);
+    e.call(kRax);
+    e.alu_imm(Alu::Add, true, kRsp, 8);
+    e.u8_(0x84), e.u8_(0xdb);  // test bl, bl
+    u8* cold = e.jcc_near(kZero);
+    move_vectors(e, false);
+    change_traps(e, false);
+    e.bind(cold);
+    e.load(kS0, gs(kOffAddress));
+    e.load(kS1, gs(kOffTarget));
+    e.alu_imm(Alu::Cmp, true, kRax, 1);  // found
+    for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
+    e.load(kRax, gs(kOffReg));
     e.ret();
 }
 
