@@ -66,6 +66,35 @@ void emit_refill(Emitter& e, bool user, bool write) {
     constexpr unsigned kZero = 4, kNotZero = 5, kAboveOrEqual = 3;
     constexpr std::array<HostReg, 5> kUsed{kRax, kRcx, kRdx, kRbx, kRsi};
     const u64 log = kOffSlotLogs + (user ? sizeof(SlotLog) : 0);
+    // An access that hardly ever finds its page again is best served by the TLB alone: only one miss in so many
+    // fills the slot.
+    constexpr unsigned kMissesPerFill = 8, kBelow = 2;
+    const auto index = [&](HostReg r) {
+        e.shr_imm(false, r, 7);
+        e.alu_imm(Alu::And, false, r, (kTlbEntries - 1) * sizeof(TlbEntry));
+    };
+    const s32 tag = static_cast<s32>(write ? kOffTagW : kOffTagR);
+    e.store(gs(kOffAddress), kS1);
+    e.store(gs(kOffSlot), kS0);
+    e.op_rm(false, 0x80, 5, gs(kOffMisses));  // sub byte, imm8
+    e.u8_(1);
+    u8* fill = e.jcc_near(kBelow);
+    e.alu_imm(Alu::And, false, kS0, sizeof(Slot) - 1);
+    e.alu(Alu::Add, true, kS0, kS1);
+    e.alu_imm(Alu::And, true, kS0, -4096);
+    index(kS1);
+    e.alu(Alu::Add, true, kS1, gs(kOffTlb));
+    e.alu(Alu::Cmp, true, kS0, {.base = kS1, .disp = tag});
+    u8* not_there = e.jcc_near(kNotZero);
+    e.load(kS1, {.base = kS1, .disp = static_cast<s32>(kOffAddend)});
+    e.load(kS0, gs(kOffAddress));
+    e.ret();
+
+    e.bind(fill);
+    e.store_imm8(gs(kOffMisses), kMissesPerFill - 1);
+    e.bind(not_there);
+    e.load(kS1, gs(kOffAddress));
+    e.load(kS0, gs(kOffSlot));
     for (const HostReg r : kUsed) e.push(r);
     e.mov(kRsi, kS1);
     e.mov32(kRcx, kS0);
@@ -74,11 +103,10 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.lea(kRax, {.base = kS1, .index = kRcx});
     e.alu_imm(Alu::And, true, kRax, -4096);
     e.mov32(kRdx, kS1);
-    e.shr_imm(false, kRdx, 7);
-    e.alu_imm(Alu::And, false, kRdx, (kTlbEntries - 1) * sizeof(TlbEntry));
+    index(kRdx);
     e.mov(kRbx, kRdx);
     e.alu(Alu::Add, true, kRdx, gs(kOffTlb));
-    e.alu(Alu::Cmp, true, kRax, {.base = kRdx, .disp = static_cast<s32>(write ? kOffTagW : kOffTagR)});
+    e.alu(Alu::Cmp, true, kRax, {.base = kRdx, .disp = tag});
     u8* miss = e.jcc_near(kNotZero);
     e.load(kS1, {.base = kRdx, .disp = static_cast<s32>(kOffAddend)});
     u8* not_global = nullptr;
