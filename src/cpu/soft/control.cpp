@@ -30,8 +30,11 @@ void set_eflags(Vcpu& c, u64 rflags) {
     } else if ((changed & eflags::kAc) != 0) {
         update_tlb_set(c);
     }
-    // What has waited for IF or TF is looked at once the instruction is done.
-    if ((changed & c.eflags & (eflags::kIf | eflags::kTf)) != 0) c.attention.fetch_or(kAttendInterrupts);
+    // What has waited for IF or TF is looked at once the instruction is done. What comes from now on asks for
+    // attention itself.
+    const u64 set = changed & c.eflags;
+    if ((set & eflags::kTf) != 0 || ((set & eflags::kIf) != 0 && c.interrupts->interrupt_pending()))
+        c.attention.fetch_or(kAttendInterrupts);
 }
 
 namespace {

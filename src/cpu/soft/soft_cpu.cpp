@@ -50,6 +50,7 @@ public:
     }
     void set_state(const x86::State& state) override { import_state(c_, state); }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
+    [[nodiscard]] bool counts_all_instructions() const override { return jit_ == nullptr; }
     void statistics(std::vector<Statistic>& out) const override {
         blocks_.statistics(out);
         if (jit_ != nullptr) jit_->statistics(out);

@@ -80,6 +80,8 @@ bool Translator::emit_native(const Item& item) {
             emit_lea(item);
             return true;
         case Mnemonic::Push: return emit_push(item);
+        case Mnemonic::Cli: return emit_cli(item);
+        case Mnemonic::Swapgs: return emit_swapgs(item);
         case Mnemonic::Pop: return emit_pop(item);
         case Mnemonic::Leave: return emit_leave(item);
         case Mnemonic::Div:
@@ -209,9 +211,25 @@ bool Translator::emit_moffs(const Item& item) {
 bool Translator::emit_push(const Item& item) {
     const Insn& in = item.in;
     const unsigned size = in.operand_size;
-    if (size != (wide() ? 8 : 4) || in.is(0, OperandKind::Memory)) return false;
+    if (size != (wide() ? 8 : 4)) return false;
+    std::optional<Checked> source;
+    if (in.is(0, OperandKind::Memory)) {
+        if (in.address_size == 2) return false;
+        source = check(item, memory_use(in), false);
+        if (!source) return false;
+        e_.op_rm(size == 8, 0x8b, kS0, source->m);
+        e_.store(slot(kTempSlot), kS0);  // looking up the stack's page takes S0 and S1
+    }
     const Checked at = check_stack(item, -static_cast<s32>(size), size, true, false);
-    if (in.is(0, OperandKind::Immediate)) {
+    if (source) {
+        Mem to = at.m;
+        if (!at.s0_free) {
+            e_.lea(kS1, at.m);
+            to = {.base = kS1};
+        }
+        e_.load(kS0, slot(kTempSlot));
+        e_.op_rm(size == 8, 0x89, kS0, to);
+    } else if (in.is(0, OperandKind::Immediate)) {
         const auto value = static_cast<s32>(in.immediate);
         size == 8 ? e_.store_imm(at.m, value) : e_.store_imm32(at.m, static_cast<u32>(value));
     } else {
@@ -222,6 +240,7 @@ bool Translator::emit_push(const Item& item) {
     const Mem lower{.base = kGuestRsp, .disp = -static_cast<s32>(size)};
     wide() ? e_.lea(kGuestRsp, lower) : e_.lea32(kGuestRsp, lower);
     come_back(at.stub);
+    if (source) come_back(source->stub);
     return true;
 }
 
@@ -297,6 +316,27 @@ bool Translator::emit_divide(const Item& item) {
     }
     flags_written(item);
     come_back(stub);
+    return true;
+}
+
+// --- at CPL 0
+
+bool Translator::emit_cli(const Item& item) {
+    if (user_) return false;
+    clobber_flags(item.live_in);
+    e_.alu_mem_imm(Alu::And, false, gs(kOffEflags), ~static_cast<s32>(x86::eflags::kIf));
+    return true;
+}
+
+bool Translator::emit_swapgs(const Item& /*item*/) {
+    if (user_ || !wide()) return false;
+    const Mem base = gs(kOffSeg + x86::Gs * sizeof(x86::Segment) + offsetof(x86::Segment, base));
+    const Mem other = gs(kOffKernelGsBase);
+    e_.load(kS0, base);
+    e_.load(kS1, other);
+    e_.store(other, kS0);
+    e_.store(base, kS1);
+    e_.store(gs(kOffSegBase + x86::Gs * 8), kS1);
     return true;
 }
 

@@ -115,7 +115,7 @@ void Runtime::prepare(Vcpu& c) {
 // After an instruction that ended its block, attention aside: nothing has to be looked at before the next.
 bool Runtime::may_go_on(const Vcpu& c) {
     constexpr u64 kFlags = x86::eflags::kRf | x86::eflags::kTf;
-    return c.activity == x86::Activity::Running && !c.shadow && (c.eflags & kFlags) == 0 && c.pending_db == 0 &&
+    return c.activity == x86::Activity::Running && !c.shadow_mov_ss && (c.eflags & kFlags) == 0 && c.pending_db == 0 &&
            !c.nmi_pending && !c.init_pending && c.by_hand == 0 &&
            !needs_single_step(c);
 }
@@ -163,7 +163,9 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             if (c.attention.load(std::memory_order_relaxed) != 0 || !may_go_on(c)) return nullptr;
             mode = mode_of(c);
             t = mode == kUntranslatable ? nullptr : jit.at_rip(c.rip, mode);
-            if (t == nullptr) return interpret_at_rip(c);
+            if (t == nullptr) return c.shadow ? nullptr : interpret_at_rip(c);
+            // At least one instruction is executed before interrupts are looked for.
+            c.shadow = false;
             continue;
         }
         c.instructions += exit->n;

@@ -31,6 +31,8 @@ inline constexpr u64 kOffYmm = offsetof(Vcpu, ymm);
 inline constexpr u64 kOffFpu = offsetof(Vcpu, fpu);
 inline constexpr u64 kOffSlotTlb = offsetof(Vcpu, slot_tlb);
 inline constexpr u64 kOffSlotLogs = offsetof(Vcpu, slot_logs);
+inline constexpr u64 kOffEflags = offsetof(Vcpu, eflags);
+inline constexpr u64 kOffKernelGsBase = offsetof(Vcpu, msr) + offsetof(x86::Msrs, kernel_gs_base);
 #pragma clang diagnostic pop
 inline constexpr u64 kOffAux = offsetof(TlbEntry, aux);
 inline constexpr u64 kOffTagR = offsetof(TlbEntry, tag_r);

@@ -115,6 +115,8 @@ private:
     void emit_lea(const Item& item);
     [[nodiscard]] bool emit_push(const Item& item);
     [[nodiscard]] bool emit_pop(const Item& item);
+    [[nodiscard]] bool emit_cli(const Item& item);
+    [[nodiscard]] bool emit_swapgs(const Item& item);
     [[nodiscard]] bool emit_leave(const Item& item);
     [[nodiscard]] bool emit_divide(const Item& item);
     [[nodiscard]] bool emit_moffs(const Item& item);
