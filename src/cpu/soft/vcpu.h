@@ -71,27 +71,23 @@ struct Fault {
 };
 
 // Where translated code finds the target of an indirect branch.
-struct TargetEntry {
-    u64 rip = kNoTarget;
-    u64 code = 0;  // host address
-    static constexpr u64 kNoTarget = u64{1} << 63;  // not canonical
+struct alignas(32) TargetEntry {
+    static constexpr u64 kEmpty = ~u64{0};
+
+    u64 rip = 0;
+    u64 code = 0;             // host address
+    u64 generation = kEmpty;  // what Vcpu::target_generation was: the code mappings it is good for
 };
-inline constexpr unsigned kTargetEntries = 1024;
+inline constexpr unsigned kTargetEntries = 2048;
 struct TargetSet {
     std::array<TargetEntry, kTargetEntries> entries{};
 
-    TargetSet() { clear(); }
     // Translated code computes this too.
     [[nodiscard]] static constexpr unsigned index_of(u64 rip) {
         return static_cast<unsigned>((rip >> 4) ^ rip) & (kTargetEntries - 1);
     }
-    // A guest may branch to kNoTarget as well, and must not find it where it looks.
-    void clear() {
-        entries.fill({});
-        entries[index_of(TargetEntry::kNoTarget)].rip = TargetEntry::kNoTarget | 1;
-    }
+    void clear() { entries.fill({}); }
 };
-static_assert(TargetSet::index_of(TargetEntry::kNoTarget) != TargetSet::index_of(TargetEntry::kNoTarget | 1));
 
 struct Vcpu {
     // --- hot
@@ -133,6 +129,7 @@ struct Vcpu {
     u64 jit_address = 0;       // of the access whose page is looked up,
     u64 jit_slot = 0;          // and where it is to be noted
     TargetEntry* targets = nullptr;  // the set in force
+    u64 target_generation = 0;       // exec_gen_*, code_size above it, target_epoch above that
     const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
     u8 slot_misses = 0;         // until one fills its slot
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
@@ -182,8 +179,7 @@ struct Vcpu {
     AddressSpaces spaces;
     SecondTlb second_tlb;
     std::array<TargetSet, 2> target_sets{};
-    std::array<u32, 2> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
-    std::array<x86::CodeSize, 2> target_size{};  // and the size of the code they lead to
+    u32 target_epoch = 0;  // changes when translations are dropped; 30 bits
     std::array<jit::SlotLog, 2> slot_logs;    // of supervisor and user code
     alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
 

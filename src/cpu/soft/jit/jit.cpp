@@ -103,11 +103,7 @@ u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
 void Runtime::prepare(Vcpu& c) {
     const unsigned set = c.cpl == 3 ? 1 : 0;
     const u32 gen = set == 0 ? c.exec_gen_kernel : c.exec_gen_user;
-    if (c.target_gen[set] != gen || c.target_size[set] != c.code_size) {
-        c.target_gen[set] = gen;
-        c.target_size[set] = c.code_size;
-        c.target_sets[set].clear();
-    }
+    c.target_generation = gen | u64{static_cast<u8>(c.code_size)} << 32 | u64{c.target_epoch} << 34;
     c.targets = c.target_sets[set].entries.data();
     c.jit_stale = false;
 }
@@ -183,8 +179,10 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             case ExitKind::Indirect: {
                 ++figures.exits_indirect;
                 if (const Translation* to = jit.at_rip(c.jit_target, mode)) {
-                    c.targets[TargetSet::index_of(c.jit_target)] = {c.jit_target,
-                                        reinterpret_cast<u64>(jit.run_address(to->entry_saved))};
+                    c.targets[TargetSet::index_of(c.jit_target)] = {
+                        .rip = c.jit_target,
+                        .code = reinterpret_cast<u64>(jit.run_address(to->entry_saved)),
+                        .generation = c.target_generation};
                 }
                 c.reg[kRipSlot] = exit->from->page;
                 return exit->op;
@@ -372,7 +370,11 @@ void Jit::drop(const Op& head) {
 }
 
 void Jit::forget_targets() {
-    for (auto& set : c_.target_sets) set.clear();
+    constexpr u32 kEpochs = u32{1} << 30;
+    if (++c_.target_epoch == kEpochs) {
+        c_.target_epoch = 0;
+        for (auto& set : c_.target_sets) set.clear();
+    }
     c_.jit_stale = true;
 }
 
