@@ -220,7 +220,12 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code) : c_(c), code_(std::move(cod
 void Jit::reset_slots() {
     slots_ = reinterpret_cast<Slot*>(code_->end());
     for (auto& mode : stack_slots_)
-        for (Slot*& slot : mode) slot = new_slot();
+        for (Slot*& slot : mode) {
+            slot = new_slot();
+            // Accesses of all sizes share it: none may reach out of the page by way of one filled for a
+            // smaller one.
+            slot->less = sizeof(Slot) - 1;
+        }
 }
 
 Slot* Jit::new_slot() {
