@@ -167,6 +167,8 @@ private:
         u64 rsp = kMiddle + random_.below(512) * 8;
         if (random_.chance(10)) rsp += random_.below(8);
         if (random_.chance(3)) rsp = kDataBase + random_.below(16);
+        if (wish_.flow && random_.chance(15))
+            rsp = kDataBase + 4096 * (1 + random_.below(2)) - random_.below(100);
         return rsp;
     }
 

@@ -15,8 +15,12 @@ namespace {
 constexpr u64 kRamSize = 0x60000;
 constexpr u64 kPml4 = 0x1000, kPdpt = 0x2000, kDirectory = 0x3000 /* 4 pages: 4 GiB */, kTables = 0x8000;
 constexpr u64 kGdt = 0x10000, kIdt = 0x11000, kTss = 0x12000, kStubs = 0x13000, kKernelStack = 0x15000;
-constexpr u64 kData = 0x20000, kReadOnly = kData + kDataSize, kCode = 0x30000;
+constexpr u64 kData = 0x20000, kReadOnly = 0x28000, kCode = 0x30000;
 constexpr unsigned kCodePlaces = 4;
+// From the last to the first, with a page between two.
+constexpr u64 data_page(u64 offset) {
+    return kData + 2 * (kDataSize - 4096 - offset / 4096 * 4096);
+}
 constexpr u64 kExitStub = 0x14000;
 // The kernel's own pages appear at this linear address, supervisor only.
 constexpr u64 kKernelLinear = 0x3000'0000;
@@ -136,7 +140,12 @@ public:
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
-    [[nodiscard]] std::span<u8> data() { return {ram_ + kData, kDataSize}; }
+    void set_data(std::span<const u8> bytes) {
+        for (u64 i = 0; i < kDataSize; i += 4096) std::memcpy(ram_ + data_page(i), bytes.data() + i, 4096);
+    }
+    void get_data(std::span<u8> bytes) const {
+        for (u64 i = 0; i < kDataSize; i += 4096) std::memcpy(bytes.data() + i, ram_ + data_page(i), 4096);
+    }
     void set_code(std::span<const u8> pages) {
         place_ = (place_ + 1) % kCodePlaces;
         for (u64 i = 0; i < kCodeSize; i += 4096) map(kCodeBase + i, place() + i, kWritable | kUser);
@@ -213,7 +222,7 @@ private:
             put<u64>(ram_ + kPdpt + i * 8,
                      (kDirectory + i * 4096) | kPresent | kWritable | kUser | kAccessed);
         for (u64 i = 0; i < kDataSize; i += 4096)
-            map(kDataBase + i, kData + i, kWritable | kUser | kNoExecute);
+            map(kDataBase + i, data_page(i), kWritable | kUser | kNoExecute);
         map(kReadOnlyBase, kReadOnly, kUser | kNoExecute);
         for (u64 p = kGdt; p < kKernelStack + 4096; p += 4096)
             map(kKernelLinear + p, p, p == kExitStub ? kUser : kWritable);
@@ -255,8 +264,11 @@ private:
 
 Guest::Guest(const soft::SoftCpuConfig& config) : impl_(std::make_unique<Impl>(config)) {}
 Guest::~Guest() = default;
-std::span<u8> Guest::data() {
-    return impl_->data();
+void Guest::set_data(std::span<const u8> bytes) {
+    impl_->set_data(bytes);
+}
+void Guest::get_data(std::span<u8> bytes) const {
+    impl_->get_data(bytes);
 }
 void Guest::set_code(std::span<const u8> pages) {
     impl_->set_code(pages);

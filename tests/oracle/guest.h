@@ -18,7 +18,10 @@ public:
     Guest(const Guest&) = delete;
     Guest& operator=(const Guest&) = delete;
 
-    [[nodiscard]] std::span<u8> data();
+    // The pages at kDataBase. They do not lie side by side in its memory, so what reaches from one into the
+    // next must not take them for one piece.
+    void set_data(std::span<const u8> bytes);
+    void get_data(std::span<u8> bytes) const;
     // New code, kCodePages pages of it. It goes to other physical pages than the code before, which stays
     // where it was, and so does all that the CPU has made of it.
     void set_code(std::span<const u8> pages);

@@ -141,7 +141,7 @@ bool same(const void* a, const void* b, std::size_t size) {
 struct Side {
     const char* name;
     Registers registers;
-    std::span<const u8> data;
+    std::array<u8, kDataSize> data;
 };
 
 // faulting_flags: status flags count in what a fault shows. registers: what counts of each.
@@ -268,7 +268,7 @@ private:
             std::memcpy(native_code().data() + (kCounter - kCodeBase), &test.counter, sizeof(test.counter));
             native_begin();
             native_run(test.in, native_.registers);
-            native_.data = native_data();
+            std::ranges::copy(native_data(), native_.data.begin());
             normalize(native_.registers.fp);
         } else {
             first = &interpreted_;
@@ -290,13 +290,14 @@ private:
     }
 
     void run_guest(Guest& guest, const Case& test, u64 shift, Side& side) {
-        set_data(guest.data().data(), shift);
+        set_data(side.data.data(), shift);
+        guest.set_data(side.data);
         guest.set_counter(test.counter);
         native_begin();
         running = &guest;
         guest.run(test.in, wish_.code_size, side.registers);
         running = nullptr;
-        side.data = guest.data();
+        guest.get_data(side.data);
         normalize(side.registers.fp);
     }
 

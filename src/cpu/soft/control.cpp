@@ -2,6 +2,7 @@
 #include "cpu/soft/control.h"
 
 #include "cpu/soft/fp/fp.h"
+#include "cpu/soft/jit/slots.h"
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -16,6 +17,7 @@ void update_tlb_set(Vcpu& c) {
         set = ac && (c.cr0 & cr0::kAm) != 0 ? kTlbNone : static_cast<TlbSet>(kTlbUser + c.spaces.current);
     else if (ac && (c.cr4 & cr4::kSmap) != 0)
         set = kTlbSupervisorAc;
+    if (set == kTlbNone) jit::empty_user_slots(c);  // every access is checked for alignment
     c.tlb = c.tlb_sets[set].data();
     c.fetch = c.fetch_sets[c.cpl == 3 ? 1 + c.spaces.current : 0].data();
 }

@@ -53,7 +53,7 @@ struct FetchEntry {
     bool global = false;
     u8 shift = 12;  // of the page the guest's tables describe
 };
-inline constexpr unsigned kFetchEntries = 256;
+inline constexpr unsigned kFetchEntries = 1024;
 inline constexpr unsigned kFetchSets = 1 + kAddressSpaces;  // supervisor, then user by address space
 
 // A set of pages of any size that may say yes too often, but never no wrongly.

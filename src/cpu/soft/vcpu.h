@@ -71,23 +71,42 @@ struct Fault {
 };
 
 // Where translated code finds the target of an indirect branch.
-struct alignas(32) TargetEntry {
-    static constexpr u64 kEmpty = ~u64{0};
-
-    u64 rip = 0;
-    u64 code = 0;             // host address
-    u64 generation = kEmpty;  // what Vcpu::target_generation was: the code mappings it is good for
+struct TargetEntry {
+    u64 rip = kNoTarget;
+    u64 code = 0;                                   // host address
+    static constexpr u64 kNoTarget = u64{1} << 63;  // not canonical
 };
-inline constexpr unsigned kTargetEntries = 2048;
+// A kernel's way from one process to the next has more than a thousand returns.
+inline constexpr unsigned kTargetEntries = 4096;
 struct TargetSet {
     std::array<TargetEntry, kTargetEntries> entries{};
 
+    TargetSet() { clear(); }
+    void add(u64 rip, u64 code) {
+        const unsigned index = index_of(rip);
+        entries[index] = {rip, code};
+        if (filled_ < log_.size()) log_[filled_] = static_cast<u16>(index);
+        ++filled_;
+    }
     // Translated code computes this too.
     [[nodiscard]] static constexpr unsigned index_of(u64 rip) {
         return static_cast<unsigned>((rip >> 4) ^ rip) & (kTargetEntries - 1);
     }
-    void clear() { entries.fill({}); }
+    // A guest may branch to kNoTarget as well, and must not find it where it looks.
+    void clear() {
+        if (filled_ > log_.size())
+            entries.fill({});
+        else
+            for (u32 i = 0; i < filled_; ++i) entries[log_[i]] = {};
+        filled_ = 0;
+        entries[index_of(TargetEntry::kNoTarget)].rip = TargetEntry::kNoTarget | 1;
+    }
+
+private:
+    std::array<u16, 512> log_{};  // which entries were filled, so that clearing costs what was
+    u32 filled_ = 0;
 };
+static_assert(TargetSet::index_of(TargetEntry::kNoTarget) != TargetSet::index_of(TargetEntry::kNoTarget | 1));
 
 struct Vcpu {
     // --- hot
@@ -120,16 +139,16 @@ struct Vcpu {
     u64 rip = 0;  // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
     u64 instructions = 0;   // executed; the dispatcher adds what an early exit left out
     bool rmw_slow = false;  // access.h: rmw_end has work to do
-    u16 fp_traps = kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
+    u16 fp_traps =
+        kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
 
     // --- translated code (jit/), which addresses all of this by GS
     u64 host_stack = 0;
     Vcpu* self = nullptr;
-    u64 jit_target = 0;        // of the indirect branch that left translated code
-    u64 jit_address = 0;       // of the access whose page is looked up,
-    u64 jit_slot = 0;          // and where it is to be noted
-    TargetEntry* targets = nullptr;  // the set in force
-    u64 target_generation = 0;       // exec_gen_*, code_size above it, target_epoch above that
+    u64 jit_target = 0;                  // of the indirect branch that left translated code
+    u64 jit_address = 0;                 // of the access whose page is looked up,
+    u64 jit_slot = 0;                    // and where it is to be noted
+    TargetEntry* targets = nullptr;      // the set in force
     const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
     u8 slot_misses = 0;         // until one fills its slot
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
@@ -178,11 +197,12 @@ struct Vcpu {
     std::array<std::array<u64, kFetchEntries / 64>, kFetchSets> fetch_filled{};  // a bit for each entry
     AddressSpaces spaces;
     SecondTlb second_tlb;
-    std::array<TargetSet, 2> target_sets{};
-    u32 target_epoch = 0;  // changes when translations are dropped; 30 bits
-    std::array<jit::SlotLog, 2> slot_logs;    // of supervisor and user code
+    // One for supervisor code and one for each address space's user code, as the fetch sets are.
+    std::array<TargetSet, kFetchSets> target_sets{};
+    std::array<u32, kFetchSets> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
+    std::array<x86::CodeSize, kFetchSets> target_size{};  // and the size of the code they lead to
+    std::array<jit::SlotLog, 2> slot_logs;                // of supervisor and user code
     alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
-
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {

@@ -91,7 +91,7 @@ void Translator::emit_loop(const Item& item) {
 
 // S0: the target. Goes on with S1: its entry in the target cache.
 void Translator::find_target(const Item& item) {
-    constexpr unsigned kHashShift = 4, kEntryShift = 5;
+    constexpr unsigned kHashShift = 4, kEntryShift = 4;
     e_.mov(kS1, kS0);
     e_.shr_imm(true, kS1, kHashShift);
     e_.alu(Alu::Xor, false, kS1, kS0);
@@ -99,10 +99,6 @@ void Translator::find_target(const Item& item) {
     e_.shl_imm(false, kS1, kEntryShift);
     e_.alu(Alu::Add, true, kS1, gs(kOffTargets));
     e_.alu(Alu::Cmp, true, kS0, {.base = kS1});
-    bail(item, e_.jcc_near(kNotEqual), ExitKind::Indirect);
-    e_.load(kS0, gs(kOffTargetGeneration));
-    e_.alu(Alu::Cmp, true, kS0, {.base = kS1, .disp = offsetof(TargetEntry, generation)});
-    e_.load(kS0, {.base = kS1});
     bail(item, e_.jcc_near(kNotEqual), ExitKind::Indirect);
     e_.alu_mem_imm(Alu::Cmp, false, gs(kOffAttention), 0);
     bail(item, e_.jcc_near(kNotEqual));

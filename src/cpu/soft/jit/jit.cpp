@@ -96,14 +96,27 @@ u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
     if (!user && (set != kTlbSupervisor || (e.aux & kTlbGlobal) == 0)) return 1;
     auto* slot = reinterpret_cast<Slot*>(slot_and_size & ~kSizeBits);  // NOLINT(performance-no-int-to-ptr)
     if (slot->limit == 0 && !c.slot_logs[user ? 1 : 0].append(slot)) return 1;
-    *slot = {.page = lin & ~kPageMask, .addend = e.addend, .limit = kPageSize + 1 - size};
+    slot->page = lin & ~kPageMask;
+    slot->addend = e.addend;
+    slot->limit = kPageSize + 1 - size - slot->less;
     return 1;
 }
 
+namespace {
+// Which of Vcpu::target_sets the running code uses.
+[[nodiscard]] unsigned target_set(const Vcpu& c) {
+    return c.cpl == 3 ? 1u + c.spaces.current : 0;
+}
+}  // namespace
+
 void Runtime::prepare(Vcpu& c) {
-    const unsigned set = c.cpl == 3 ? 1 : 0;
+    const unsigned set = target_set(c);
     const u32 gen = set == 0 ? c.exec_gen_kernel : c.exec_gen_user;
-    c.target_generation = gen | u64{static_cast<u8>(c.code_size)} << 32 | u64{c.target_epoch} << 34;
+    if (c.target_gen[set] != gen || c.target_size[set] != c.code_size) {
+        c.target_gen[set] = gen;
+        c.target_size[set] = c.code_size;
+        c.target_sets[set].clear();
+    }
     c.targets = c.target_sets[set].entries.data();
     c.jit_stale = false;
 }
@@ -111,9 +124,8 @@ void Runtime::prepare(Vcpu& c) {
 // After an instruction that ended its block, attention aside: nothing has to be looked at before the next.
 bool Runtime::may_go_on(const Vcpu& c) {
     constexpr u64 kFlags = x86::eflags::kRf | x86::eflags::kTf;
-    return c.activity == x86::Activity::Running && !c.shadow_mov_ss && (c.eflags & kFlags) == 0 && c.pending_db == 0 &&
-           !c.nmi_pending && !c.init_pending && c.by_hand == 0 &&
-           !needs_single_step(c);
+    return c.activity == x86::Activity::Running && !c.shadow_mov_ss && (c.eflags & kFlags) == 0 &&
+           c.pending_db == 0 && !c.nmi_pending && !c.init_pending && c.by_hand == 0 && !needs_single_step(c);
 }
 
 // The ops at c.rip if they are at hand; null: by way of the dispatcher.
@@ -128,8 +140,8 @@ const Op* Runtime::interpret_at_rip(Vcpu& c) {
     }
     const FetchEntry& page = fetch_entry(c, lin);
     if (page.tag != (lin & ~kPageMask)) return nullptr;
-    const Op* ops = c.blocks->find(
-        BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size)));
+    const Op* ops =
+        c.blocks->find(BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size)));
     if (ops != nullptr) c.reg[kRipSlot] = page.tag - base;
     return ops;
 }
@@ -179,10 +191,8 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             case ExitKind::Indirect: {
                 ++figures.exits_indirect;
                 if (const Translation* to = jit.at_rip(c.jit_target, mode)) {
-                    c.targets[TargetSet::index_of(c.jit_target)] = {
-                        .rip = c.jit_target,
-                        .code = reinterpret_cast<u64>(jit.run_address(to->entry_saved)),
-                        .generation = c.target_generation};
+                    c.target_sets[target_set(c)].add(c.jit_target,
+                                                     reinterpret_cast<u64>(jit.run_address(to->entry_saved)));
                 }
                 c.reg[kRipSlot] = exit->from->page;
                 return exit->op;
@@ -238,7 +248,12 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code) : c_(c), code_(std::move(cod
 void Jit::reset_slots() {
     slots_ = reinterpret_cast<Slot*>(code_->end());
     for (auto& mode : stack_slots_)
-        for (Slot*& slot : mode) slot = new_slot();
+        for (Slot*& slot : mode) {
+            slot = new_slot();
+            // Accesses of all sizes share it: none may reach out of the page by way of one filled for a
+            // smaller one.
+            slot->less = sizeof(Slot) - 1;
+        }
 }
 
 Slot* Jit::new_slot() {
@@ -266,8 +281,8 @@ Translation* Jit::at_rip(u64 rip, u8 mode) {
     if (!c_.code64()) rip = static_cast<u32>(rip);
     const FetchEntry& page = fetch_entry(c_, rip);
     if (page.tag != (rip & ~kPageMask)) return nullptr;
-    const Op* head =
-        c_.blocks->find(BlockCache::key_of(page.physical | (rip & kPageMask), static_cast<u64>(c_.code_size)));
+    const Op* head = c_.blocks->find(
+        BlockCache::key_of(page.physical | (rip & kPageMask), static_cast<u64>(c_.code_size)));
     if (head == nullptr || head->fn != run_translated) return nullptr;
     const u64 before = c_.reg[kRipSlot];
     c_.reg[kRipSlot] = page.tag;
@@ -320,8 +335,9 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     const Figures& f = figures_;
     out.push_back({.name = "blocks translated", .value = f.translations});
     out.push_back({.name = "instructions translated", .value = f.instructions});
-    out.push_back(
-        {.name = "code cache", .value = static_cast<u64>(at_ - code_->begin()), .unit = Statistic::Unit::Bytes});
+    out.push_back({.name = "code cache",
+                   .value = static_cast<u64>(at_ - code_->begin()),
+                   .unit = Statistic::Unit::Bytes});
     out.push_back({.name = "code cache flushes", .value = f.flushes});
     out.push_back({.name = "translations dropped", .value = f.drops});
     out.push_back({.name = "branches linked", .value = f.links});
@@ -370,11 +386,7 @@ void Jit::drop(const Op& head) {
 }
 
 void Jit::forget_targets() {
-    constexpr u32 kEpochs = u32{1} << 30;
-    if (++c_.target_epoch == kEpochs) {
-        c_.target_epoch = 0;
-        for (auto& set : c_.target_sets) set.clear();
-    }
+    for (auto& set : c_.target_sets) set.clear();
     c_.jit_stale = true;
 }
 

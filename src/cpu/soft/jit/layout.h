@@ -24,7 +24,6 @@ inline constexpr u64 kOffTarget = offsetof(Vcpu, jit_target);
 inline constexpr u64 kOffAddress = offsetof(Vcpu, jit_address);
 inline constexpr u64 kOffSlot = offsetof(Vcpu, jit_slot);
 inline constexpr u64 kOffMisses = offsetof(Vcpu, slot_misses);
-inline constexpr u64 kOffTargetGeneration = offsetof(Vcpu, target_generation);
 inline constexpr u64 kOffTargets = offsetof(Vcpu, targets);
 inline constexpr u64 kOffExecGenKernel = offsetof(Vcpu, exec_gen_kernel);
 inline constexpr u64 kOffExecGenUser = offsetof(Vcpu, exec_gen_user);
@@ -39,6 +38,6 @@ inline constexpr u64 kOffAux = offsetof(TlbEntry, aux);
 inline constexpr u64 kOffTagR = offsetof(TlbEntry, tag_r);
 inline constexpr u64 kOffTagW = offsetof(TlbEntry, tag_w);
 inline constexpr u64 kOffAddend = offsetof(TlbEntry, addend);
-static_assert(sizeof(TlbEntry) == 32 && sizeof(TargetEntry) == 32 && sizeof(x86::Segment) == 24);
+static_assert(sizeof(TlbEntry) == 32 && sizeof(TargetEntry) == 16 && sizeof(x86::Segment) == 24);
 
 }  // namespace tessera::soft::jit

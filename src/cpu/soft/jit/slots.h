@@ -14,7 +14,7 @@ struct Slot {
     u64 page = 0;    // linear
     s64 addend = 0;  // host address - linear address
     u64 limit = 0;   // offsets in the page below it are good; 0: the slot is empty
-    u64 unused = 0;
+    u64 less = 0;    // by how much `limit` is lower than the access that filled the slot wants it
 };
 static_assert(sizeof(Slot) == 32);
 

@@ -134,6 +134,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.store({.base = kS0, .disp = offsetof(Slot, addend)}, kS1);
     e.mov_imm(kRdx, 4096);
     e.alu(Alu::Sub, true, kRdx, kRcx);
+    e.alu(Alu::Sub, true, kRdx, {.base = kS0, .disp = offsetof(Slot, less)});
     e.store({.base = kS0, .disp = offsetof(Slot, limit)}, kRdx);
     e.bind(full);
     if (!user) {

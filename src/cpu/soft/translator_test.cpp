@@ -1,0 +1,57 @@
+// Translated code where it would be easy to get wrong and hard to meet by chance. (What all code has in
+// common, tests/oracle compares.) TestMachine translates blocks at their first run.
+#include <gtest/gtest.h>
+
+#include "cpu/soft/testing/kernel_rig.h"
+#include "cpu/soft/x86_names.h"
+
+namespace tessera::soft {
+namespace {
+
+constexpr int kBreakpoint = 3, kAlignmentCheck = 17;
+
+// All accesses by way of RSP share what they remember of the stack's page.
+TEST(Translator, StackAccessLargerThanTheOneBeforeCrossesIntoTheRightPage) {
+    KernelRig rig;
+    State s = rig.kernel64(3);
+    constexpr u64 kPage = KernelRig::kUserStack, kNext = KernelRig::kUserStack + 0x1000, kElsewhere = 0x4b000;
+    rig.set_pte(kNext, kElsewhere | 7);
+    rig.write<u32>(kPage + 0xffc, 0x11111111);
+    rig.write<u32>(kNext, 0x22222222);  // physically the next, but not mapped there
+    rig.write<u32>(kElsewhere, 0x33333333);
+    s.gpr[Rsp] = kPage + 0xff0;
+    rig.set_gate64(kBreakpoint, 0xee, 0);
+    s = rig.go(s, {0xb9, 4, 0, 0, 0,              // mov ecx, 4
+                   0x8a, 0x04, 0x24,              // mov al, [rsp]
+                   0x48, 0x8b, 0x5c, 0x24, 0x0c,  // mov rbx, [rsp + 12]
+                   0xff, 0xc9, 0x75, 0xf4,        // dec ecx; jnz to mov al
+                   0xcc});
+    ASSERT_EQ(KernelRig::vector_of(s), kBreakpoint);
+    EXPECT_EQ(s.gpr[Rbx], 0x3333333311111111U);
+}
+
+TEST(Translator, AlignmentIsCheckedOnceAcIsSetThoughThePageIsKnown) {
+    KernelRig rig;
+    State s = rig.kernel64(3);
+    s.cr0 |= cr0::kAm;
+    s.rflags |= eflags::kIf;
+    s = rig.go(s, {0xb9, 4,    0,    0,    0,                 // mov ecx, 4
+                   0x8b, 0x44, 0x24, 0x01,                    // mov eax, [rsp + 1]
+                   0xff, 0xc9, 0x75, 0xf8,                    // dec ecx; jnz to mov
+                   0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d,  // pushfq; or [rsp], AC; popfq
+                   0x8b, 0x44, 0x24, 0x01,                    // mov eax, [rsp + 1]
+                   0xcc});
+    EXPECT_EQ(KernelRig::vector_of(s), kAlignmentCheck);
+}
+
+TEST(Translator, BranchToTheMarkOfAnEmptyTargetIsAProtectionFault) {
+    constexpr int kProtection = 13;
+    KernelRig rig;
+    State s = rig.kernel64(3);
+    s.gpr[Rax] = u64{1} << 63;
+    s = rig.go(s, {0xff, 0xe0});  // jmp rax
+    EXPECT_EQ(KernelRig::vector_of(s), kProtection);
+}
+
+}  // namespace
+}  // namespace tessera::soft
