@@ -51,7 +51,8 @@ void publish(Vcpu& c, u64 physical, const Body& body) {
     write_guest(c, physical, &version, sizeof(version));
 }
 
-// How ticks become nanoseconds: (shift < 0 ? ticks >> -shift : ticks << shift) * multiplier >> 32. [LINUX-KVM msr]
+// How ticks become nanoseconds: (shift < 0 ? ticks >> -shift : ticks << shift) * multiplier >> 32. [LINUX-KVM
+// msr]
 struct Scale {
     u32 multiplier = 0;
     s8 shift = 0;

@@ -27,7 +27,7 @@ struct SoftCpuConfig {
     CpuModel model = CpuModel::Max;
     unsigned cpus = 1;
     bool jit = true;             // translate to host code where the host allows that; else interpret
-    u64 translate_after = 8;    // runs of a block before it is translated, at least 1
+    u64 translate_after = 8;     // runs of a block before it is translated, at least 1
     u64 code_cache = 64 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
     u64 check = 0;               // every n-th block is compared with the interpreter; 0: none
     bool strict_flags = false;   // status flags are exact also where only a fault handler could see them

@@ -46,7 +46,8 @@ void Translator::effective_address(HostReg to, const Insn& in, u64 next, bool ma
         }
     } else if (in_memory(in.base)) {
         e_.load(to, slot(in.base));
-        if (index != kNoReg || disp != 0 || !full) lea({.base = to, .index = index, .scale = in.scale, .disp = disp});
+        if (index != kNoReg || disp != 0 || !full)
+            lea({.base = to, .index = index, .scale = in.scale, .disp = disp});
     } else if (in_memory(in.index)) {
         e_.load(to, slot(in.index));
         lea({.base = base, .index = to, .scale = in.scale, .disp = disp});
@@ -84,7 +85,8 @@ void Translator::find_page(size_t stub, Slot* slot, unsigned size, bool write, b
     stubs_.push_back(refill);
 }
 
-std::optional<Translator::Checked> Translator::check(const Item& item, const MemoryUse& use, bool to_interpreter) {
+std::optional<Translator::Checked> Translator::check(const Item& item, const MemoryUse& use,
+                                                     bool to_interpreter) {
     const Insn& in = item.in;
     if (in.address_size == 2) return std::nullopt;
     const bool segment = has_base(in);
@@ -100,7 +102,8 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     if (plain_base && !segment && in.address_size == 8) {
         effective_address(kS1, in, next, true, false);
         find_page(stub, slot, use.size, use.write, use.aligned);
-        return Checked{{.base = host_of(in.base), .index = kS1, .disp = static_cast<s32>(in.displacement)}, stub, true};
+        return Checked{
+            {.base = host_of(in.base), .index = kS1, .disp = static_cast<s32>(in.displacement)}, stub, true};
     }
     effective_address(kS0, in, next, true, false);
     if (segment) {
@@ -116,7 +119,8 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     return Checked{{.base = kS0, .index = kS1}, stub, false};
 }
 
-Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsigned size, bool write, bool to_interpreter) {
+Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsigned size, bool write,
+                                            bool to_interpreter) {
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
     Slot* slot = jit_.stack_slots_[user_][write];

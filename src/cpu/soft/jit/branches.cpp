@@ -31,9 +31,7 @@ void Translator::emit_branch(const Item& item) {
         case Mnemonic::Loopne:
         case Mnemonic::Jcxz: emit_loop(item); return;
         case Mnemonic::Ret: emit_ret(item); break;
-        case Mnemonic::Call:
-            in.is(0, OperandKind::Relative) ? emit_call(item) : emit_indirect(item);
-            break;
+        case Mnemonic::Call: in.is(0, OperandKind::Relative) ? emit_call(item) : emit_indirect(item); break;
         default:
             if (in.is(0, OperandKind::Relative))
                 direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
@@ -112,7 +110,8 @@ void Translator::emit_ret(const Item& item) {
     const Checked at = check_stack(item, 0, size, false, true);
     e_.op_rm(size == 8, 0x8b, kS0, at.m);
     find_target(item);
-    const Mem above{.base = kGuestRsp, .disp = static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0))};
+    const Mem above{.base = kGuestRsp,
+                    .disp = static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0))};
     wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);
     e_.jmp(code);
 }

@@ -152,7 +152,8 @@ bool Translator::emit_copy(const Item& item) {
     for (unsigned i = 0; i < used; ++i) {
         bool store = false;
         for (unsigned k = 0; k < in.operand_count; ++k)
-            store |= (written >> k & 1) != 0 && in.is(k, OperandKind::Gpr) && in.operand[k].reg == scratch[i].guest;
+            store |= (written >> k & 1) != 0 && in.is(k, OperandKind::Gpr) &&
+                     in.operand[k].reg == scratch[i].guest;
         if (store) e_.store(slot(scratch[i].guest), scratch[i].host);
     }
     flags_written(item);
@@ -172,8 +173,10 @@ void Translator::emit_lea(const Item& item) {
             effective_address(kS0, in, next, false, in.operand_size == 4);
             e_.mov(host, kS0);
         } else {
-            const bool to_itself = in.base < 16 && host_of(in.base) == kNoReg && in.index < 16 && host_of(in.index) == host;
-            const bool to_base = in.index < 16 && host_of(in.index) == kNoReg && in.base < 16 && host_of(in.base) == host;
+            const bool to_itself =
+                in.base < 16 && host_of(in.base) == kNoReg && in.index < 16 && host_of(in.index) == host;
+            const bool to_base =
+                in.index < 16 && host_of(in.index) == kNoReg && in.base < 16 && host_of(in.base) == host;
             const HostReg to = to_itself || to_base ? kS0 : host;
             effective_address(to, in, next, false, in.operand_size == 4);
             if (to != host) e_.mov(host, to);

@@ -9,7 +9,22 @@ namespace tessera::soft::jit {
 
 // Host registers by number. What holds what: see translator.h.
 enum HostReg : u8 {
-    kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi, kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15,
+    kRax,
+    kRcx,
+    kRdx,
+    kRbx,
+    kRsp,
+    kRbp,
+    kRsi,
+    kRdi,
+    kR8,
+    kR9,
+    kR10,
+    kR11,
+    kR12,
+    kR13,
+    kR14,
+    kR15,
     kNoReg = 0xff
 };
 
@@ -31,7 +46,9 @@ public:
     Emitter(u8* at, u8* end, s64 to_run) : at_(at), end_(end), to_run_(to_run) {}
 
     [[nodiscard]] u8* here() const { return at_; }
-    [[nodiscard]] u64 run_address(const u8* at) const { return reinterpret_cast<u64>(at) + static_cast<u64>(to_run_); }
+    [[nodiscard]] u64 run_address(const u8* at) const {
+        return reinterpret_cast<u64>(at) + static_cast<u64>(to_run_);
+    }
     // Bytes that are left; the caller sees to it that an instruction fits before it begins.
     [[nodiscard]] u64 room() const { return static_cast<u64>(end_ - at_); }
 
@@ -45,15 +62,18 @@ public:
         at_ += sizeof(T);
     }
 
-    // --- operand bytes. `reg` and registers of `m` are 0-15; the upper bits go into the REX the caller wrote.
+    // --- operand bytes. `reg` and registers of `m` are 0-15; the upper bits go into the REX the caller
+    // wrote.
     [[nodiscard]] static unsigned rex_of(unsigned reg, const Mem& m) {
-        return (reg >> 3 << 2) | (m.index != kNoReg ? m.index >> 3 << 1 : 0) | (m.base != kNoReg ? m.base >> 3 : 0);
+        return (reg >> 3 << 2) | (m.index != kNoReg ? m.index >> 3 << 1 : 0) |
+               (m.base != kNoReg ? m.base >> 3 : 0);
     }
     void operand(unsigned reg, const Mem& m) {
         const unsigned r = (reg & 7) << 3;
         if (m.base == kNoReg) {
             u8_(r | 4);
-            u8_(static_cast<unsigned>(m.scale) << 6 | (m.index != kNoReg ? (m.index & 7U) << 3 : 4U << 3) | 5);
+            u8_(static_cast<unsigned>(m.scale) << 6 | (m.index != kNoReg ? (m.index & 7U) << 3 : 4U << 3) |
+                5);
             put(m.disp);
             return;
         }
@@ -140,8 +160,12 @@ public:
             put(value);
         }
     }
-    void alu(Alu op, bool wide, HostReg to, HostReg from) { op_rr(wide, static_cast<unsigned>(op) << 3 | 3, to, from); }
-    void alu(Alu op, bool wide, HostReg to, const Mem& m) { op_rm(wide, static_cast<unsigned>(op) << 3 | 3, to, m); }
+    void alu(Alu op, bool wide, HostReg to, HostReg from) {
+        op_rr(wide, static_cast<unsigned>(op) << 3 | 3, to, from);
+    }
+    void alu(Alu op, bool wide, HostReg to, const Mem& m) {
+        op_rm(wide, static_cast<unsigned>(op) << 3 | 3, to, m);
+    }
     void alu_imm(Alu op, bool wide, HostReg to, s32 value) {
         const bool byte = value >= -128 && value <= 127;
         op_rr(wide, byte ? 0x83 : 0x81, static_cast<unsigned>(op), to);

@@ -10,7 +10,8 @@
 
 namespace tessera::soft::jit {
 
-// Sets GS for as long as it lives, unless `c` is null. Faults pass it by without harm: they are caught inside.
+// Sets GS for as long as it lives, unless `c` is null. Faults pass it by without harm: they are caught
+// inside.
 class GsBase {
 public:
     explicit GsBase(const Vcpu* c) : active_(c != nullptr) {

@@ -8,8 +8,8 @@
 #include "cpu/soft/fp/fp_state.h"
 #include "cpu/soft/jit/runtime.h"
 #include "cpu/soft/jit/translator.h"
-#include "cpu/soft/soft_system.h"
 #include "cpu/soft/mmu.h"
+#include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 
 namespace tessera::soft::jit {
@@ -88,10 +88,11 @@ u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
     const u64 lin = c.jit_address;
     const unsigned size = static_cast<unsigned>(slot_and_size & kSizeBits) + 1;
     const auto set = static_cast<TlbSet>((c.tlb - c.tlb_sets[0].data()) / kTlbEntries);
-    if (set == kTlbNone || remembered(c, set, lin, size, write != 0 ? Access::Write : Access::Read) == nullptr)
+    if (set == kTlbNone ||
+        remembered(c, set, lin, size, write != 0 ? Access::Write : Access::Read) == nullptr)
         return 0;
     const TlbEntry& e = tlb_entry(c, lin);
-    c.jit_target = static_cast<u64>(e.addend);
+    c.jit_slot = static_cast<u64>(e.addend);
     const bool user = set >= kTlbUser;
     if (!user && (set != kTlbSupervisor || (e.aux & kTlbGlobal) == 0)) return 1;
     auto* slot = reinterpret_cast<Slot*>(slot_and_size & ~kSizeBits);  // NOLINT(performance-no-int-to-ptr)

@@ -44,8 +44,8 @@ struct Translation {
     u64 page = 0;  // Vcpu::reg[kRipSlot] while it runs
     u8 mode = 0;
     bool dropped = false;
-    u8* entry = nullptr;        // flags in the host's; places in the writable mapping
-    u8* entry_saved = nullptr;  // flags in Vcpu::status
+    u8* entry = nullptr;           // flags in the host's; places in the writable mapping
+    u8* entry_saved = nullptr;     // flags in Vcpu::status
     Translation* other = nullptr;  // the same block at another page or mode
     std::vector<ExitRecord*> incoming;
     std::vector<ExitRecord*> outgoing;
@@ -53,7 +53,8 @@ struct Translation {
 
 struct Figures {
     u64 translations = 0, instructions = 0, bytes = 0, flushes = 0, drops = 0;
-    u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0, exits_resume = 0, calls = 0;
+    u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0,
+        exits_resume = 0, calls = 0;
 };
 
 class Jit {

@@ -51,7 +51,10 @@ void vex(Emitter& e, const Insn& in, const Operands& to) {
     const unsigned rex = rex_bits(in, to);
     e.u8_(0xc4);
     e.u8_((~rex & 7) << 5 | in.map);
-    const unsigned pp = in.mandatory_prefix == 0x66 ? 1 : in.mandatory_prefix == 0xf3 ? 2 : in.mandatory_prefix == 0xf2 ? 3 : 0;
+    const unsigned pp = in.mandatory_prefix == 0x66   ? 1
+                        : in.mandatory_prefix == 0xf3 ? 2
+                        : in.mandatory_prefix == 0xf2 ? 3
+                                                      : 0;
     e.u8_((rex & 8) << 4 | (~to.vvvv & 0xfU) << 3 | (in.has(InsnFlag::VexL) ? 4 : 0) | pp);
 }
 

@@ -8,8 +8,8 @@ namespace tessera::soft::jit {
 
 // What the copy's operands are. Vector, MMX and x87 registers, and everything implied, stay as they are.
 struct Operands {
-    u8 reg = 0;             // host register (0-15) of ModRM.reg, or of the opcode's low bits; or /n
-    bool memory = false;    // ModRM.rm is `m`, else the register `rm`
+    u8 reg = 0;           // host register (0-15) of ModRM.reg, or of the opcode's low bits; or /n
+    bool memory = false;  // ModRM.rm is `m`, else the register `rm`
     u8 rm = 0;
     Mem m;
     u8 vvvv = 0;

@@ -11,8 +11,8 @@ inline constexpr unsigned kInsnsByHand = 32;
 struct Runtime {
     // Executes the instruction whose ops begin at `op`. 0: leave translated code, Vcpu::rip is set.
     static u64 run_op(Vcpu& c, const Op* op);
-    // Looks the page of Vcpu::jit_address up for an access by translated code. `slot` has the access's size less
-    // one in its low bits. 1: found, Vcpu::jit_target is the addend; the slot is filled if it may be.
+    // Looks the page of Vcpu::jit_address up for an access by translated code. `slot` has the access's size
+    // less one in its low bits. 1: found, Vcpu::jit_slot is the addend; the slot is filled if it may be.
     static u64 refill(Vcpu& c, u64 slot, u64 write);
     // Runs translated code from a translated block's head until it is left for the interpreter: its next op,
     // or null for the dispatcher.

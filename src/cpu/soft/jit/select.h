@@ -7,10 +7,10 @@ namespace tessera::soft::jit {
 
 // The places of integer registers in an encoding.
 struct Places {
-    bool reg = false;   // ModRM.reg, or the opcode's low bits
-    bool rm = false;    // ModRM.rm as a register
+    bool reg = false;  // ModRM.reg, or the opcode's low bits
+    bool rm = false;   // ModRM.rm as a register
     bool vvvv = false;
-    u8 reg_number = 0, rm_number = 0;  // as encoded (AH is 4), vvvv is Insn::vex_vvvv
+    u8 reg_number = 0, rm_number = 0;        // as encoded (AH is 4), vvvv is Insn::vex_vvvv
     bool reg_high = false, rm_high = false;  // AH CH DH BH
 };
 

@@ -1,5 +1,6 @@
-// Page slots: where each memory access of translated code keeps the page it used last [soft-cpu.md 4.3, scheme
-// F], and the record of which are filled, so that they can be emptied when the guest changes its mappings.
+// Page slots: where each memory access of translated code keeps the page it used last [soft-cpu.md 4.3,
+// scheme F], and the record of which are filled, so that they can be emptied when the guest changes its
+// mappings.
 #pragma once
 
 #include "base/types.h"
@@ -30,9 +31,7 @@ struct SlotLog {
     SlotLog(const SlotLog&) = delete;
     SlotLog& operator=(const SlotLog&) = delete;
 
-    void reset() {
-        next = filled;
-    }
+    void reset() { next = filled; }
     bool append(Slot* slot) {
         if (next == end) return false;
         *next++ = slot;

@@ -61,13 +61,14 @@ void save_status(Emitter& e) {
 }
 
 // Finds the page of an access whose slot did not have it. S1: linear address; S0: the slot, and the access's
-// size less one in its low bits. If the TLB has it: zero flag set, S0 the address, S1 the addend. The slot is filled if it may be.
+// size less one in its low bits. If the TLB has it: zero flag set, S0 the address, S1 the addend. The slot is
+// filled if it may be.
 void emit_refill(Emitter& e, bool user, bool write) {
     constexpr unsigned kZero = 4, kNotZero = 5, kAboveOrEqual = 3;
     constexpr std::array<HostReg, 5> kUsed{kRax, kRcx, kRdx, kRbx, kRsi};
     const u64 log = kOffSlotLogs + (user ? sizeof(SlotLog) : 0);
-    // An access that hardly ever finds its page again is best served by the TLB alone: only one miss in so many
-    // fills the slot.
+    // An access that hardly ever finds its page again is best served by the TLB alone: only one miss in so
+    // many fills the slot.
     constexpr unsigned kMissesPerFill = 8, kBelow = 2;
     const auto index = [&](HostReg r) {
         e.shr_imm(false, r, 7);
@@ -167,7 +168,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
     change_traps(e, false);
     e.bind(cold);
     e.load(kS0, gs(kOffAddress));
-    e.load(kS1, gs(kOffTarget));
+    e.load(kS1, gs(kOffSlot));
     e.alu_imm(Alu::Cmp, true, kRax, 1);  // found
     for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
     e.load(kRax, gs(kOffReg));

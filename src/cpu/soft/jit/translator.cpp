@@ -126,7 +126,8 @@ void Translator::analyse() {
         const bool last = i + 1 == items_.size();
         if (in.insn_class == InsnClass::Branch) {
             u16 out = 0;
-            const bool falls_through = in.mnemonic != Mnemonic::Jmp && in.mnemonic != Mnemonic::Call && in.mnemonic != Mnemonic::Ret;
+            const bool falls_through =
+                in.mnemonic != Mnemonic::Jmp && in.mnemonic != Mnemonic::Call && in.mnemonic != Mnemonic::Ret;
             if (falls_through) out |= last ? live_at(next_rip(item), 0) : live;
             out |= in.is(0, OperandKind::Relative) ? live_at(branch_target(item), 0) : kAll;
             live = out;
@@ -280,9 +281,10 @@ void Translator::emit_stubs() {
             case Stub::Kind::ExitIndirect:
                 if (stub.link) stub.exit->unlinked = e_.here();
                 e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
-                Emitter::patch(e_.jmp_near(), stub.kind == Stub::Kind::Exit        ? jit_.thunk_.exit
-                                              : stub.kind == Stub::Kind::ExitSaved ? jit_.thunk_.exit_saved
-                                                                                   : jit_.thunk_.exit_indirect);
+                Emitter::patch(e_.jmp_near(), stub.kind == Stub::Kind::Exit ? jit_.thunk_.exit
+                                              : stub.kind == Stub::Kind::ExitSaved
+                                                  ? jit_.thunk_.exit_saved
+                                                  : jit_.thunk_.exit_indirect);
                 break;
             case Stub::Kind::Refill: break;
             case Stub::Kind::LoadVectors:

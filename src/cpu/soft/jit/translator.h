@@ -30,8 +30,16 @@ inline constexpr u8 kModeUser = 1;
 
 class Translator {
 public:
-    Translator(Jit& jit, Vcpu& c, Emitter& e, Translation& out, const FetchEntry& page, bool user, bool strict, bool single_cpu)
-        : jit_(jit), c_(c), e_(e), out_(out), page_(page), user_(user), strict_(strict), single_cpu_(single_cpu) {}
+    Translator(Jit& jit, Vcpu& c, Emitter& e, Translation& out, const FetchEntry& page, bool user,
+               bool strict, bool single_cpu)
+        : jit_(jit),
+          c_(c),
+          e_(e),
+          out_(out),
+          page_(page),
+          user_(user),
+          strict_(strict),
+          single_cpu_(single_cpu) {}
 
     // Decodes what the interpreter's block beginning with `head` has. False: not for translation.
     bool read(const Op* head);
@@ -58,7 +66,7 @@ private:
             ExitIndirect,  // likewise, with the target in S0
             LoadVectors,
             LoadX87,
-            Refill,        // looks the page up in the TLB
+            Refill,  // looks the page up in the TLB
         } kind;
         std::array<u8*, 4> from{};  // the distance fields that lead here
         unsigned count = 0;
