@@ -20,6 +20,11 @@ std::string hex(const u8* bytes, std::size_t size) {
     return text;
 }
 
+// Flags as Vcpu::status has them: as LAHF and SETO leave them.
+u16 status_form(u16 flags) {
+    return static_cast<u16>((flags & 0xd5) << 8 | (flags >> 11 & 1));
+}
+
 }  // namespace
 
 bool cannot_be_undone(const x86::Insn& in) {
@@ -119,7 +124,28 @@ void Checker::translated(Vcpu& c, Translation& t) {
     if (translated_.faulted) c.rip = rip;
 }
 
+// The same question as compare's, without the words.
+bool Checker::same(const Vcpu& c, const Translation& t) const {
+    const Image& i = interpreted_;
+    const Image& j = translated_;
+    if (i.faulted != j.faulted || i.rip != j.rip || i.eflags != j.eflags || i.mxcsr != j.mxcsr) return false;
+    if (i.faulted && (i.fault.vector != j.fault.vector || i.fault.error != j.fault.error || i.cr2 != j.cr2))
+        return false;
+    if (((i.status ^ j.status) & ~status_form(t.undefined_flags)) != 0) return false;
+    const u64 width = c.code64() ? ~u64{0} : 0xffff'ffff;
+    for (unsigned n = 0; n < i.gpr.size(); ++n)
+        if (((i.gpr[n] ^ j.gpr[n]) & width) != 0) return false;
+    if (i.ymm != j.ymm || i.fpu.control != j.fpu.control || i.fpu.status != j.fpu.status ||
+        i.fpu.tag != j.fpu.tag || i.fpu.ip != j.fpu.ip || i.fpu.dp != j.fpu.dp || i.fpu.st != j.fpu.st)
+        return false;
+    return std::ranges::all_of(writes_, [this](const Write& w) {
+        return std::memcmp(w.host, bytes_.data() + w.after, w.size) == 0;
+    });
+}
+
 void Checker::compare(Vcpu& c, const Op* head, const Translation& t) {
+    if (same(c, t)) [[likely]]
+        return;
     std::string text;
     const auto differ = [&](std::string_view what, u64 interpreter, u64 translator) {
         if (interpreter != translator)
@@ -136,8 +162,7 @@ void Checker::compare(Vcpu& c, const Op* head, const Translation& t) {
     for (unsigned n = 0; n < 16; ++n)
         differ(fmt::format("r{}", n), wide ? i.gpr[n] : static_cast<u32>(i.gpr[n]),
                wide ? j.gpr[n] : static_cast<u32>(j.gpr[n]));
-    // In the form LAHF and SETO give them.
-    const u16 undefined = static_cast<u16>((t.undefined_flags & 0xd5) << 8 | (t.undefined_flags >> 11 & 1));
+    const u16 undefined = status_form(t.undefined_flags);
     differ("status", i.status & ~undefined, j.status & ~undefined);
     differ("eflags", i.eflags, j.eflags);
     differ("mxcsr", i.mxcsr, j.mxcsr);

@@ -63,6 +63,7 @@ private:
     void interpret(Vcpu& c, const Op* first);
     void undo(Vcpu& c);
     void translated(Vcpu& c, Translation& t);
+    [[nodiscard]] bool same(const Vcpu& c, const Translation& t) const;
     void compare(Vcpu& c, const Op* head, const Translation& t);
 
     u64 every_, left_;
