@@ -52,7 +52,9 @@ public:
         return s;
     }
     void set_state(const x86::State& state) override { import_state(c_, state); }
-    [[nodiscard]] std::string failure() const override { return checker_ != nullptr ? checker_->failure() : ""; }
+    [[nodiscard]] std::string failure() const override {
+        return checker_ != nullptr ? checker_->failure() : "";
+    }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
     void statistics(std::vector<Statistic>& out) const override {
         blocks_.statistics(out);
