@@ -12,6 +12,7 @@ enum class ExitCode : int {
     TripleFault = 5,   // under --no-reboot
     Reset = 6,         // under --no-reboot
     Quit = 7,          // Ctrl-a x, or a signal that asks to end
+    Mismatch = 8,      // --engine soft,check: translator and interpreter differ
 };
 
 }  // namespace tessera::app

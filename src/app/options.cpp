@@ -121,6 +121,9 @@ std::string check(const Typed& typed, RunOptions& run) {
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
           check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
+    if (run.soft.check != 0 && run.cpus != 1)
+        return bad("--engine", typed.engine,
+                   "check runs code twice, which other CPUs would see; use --cpus 1");
     return {};
 }
 

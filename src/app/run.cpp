@@ -45,7 +45,9 @@ ExitCode report(const Ending& ending) {
         case Ending::Kind::TripleFault:
             complain("the guest triple-faulted; ended because of --no-reboot");
             return ExitCode::TripleFault;
-        case Ending::Kind::Failed: complain(ending.message); return ExitCode::Failed;
+        case Ending::Kind::Failed:
+            complain(ending.message);
+            return ending.message.contains(soft::kCheckFailure) ? ExitCode::Mismatch : ExitCode::Failed;
     }
     return ExitCode::Failed;
 }

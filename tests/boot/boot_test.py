@@ -141,6 +141,58 @@ def boot_to_text(arch, cmdline, extra=()):
     return place
 
 
+def check_translator(arch, every):
+    """Every so many-th block is run by the interpreter as well; a difference ends the run with code 8."""
+    with Console(run_command(arch, extra=["--engine", f"soft,check={every}"])) as console:
+        console.prompt()
+        power_off(console)
+
+
+def case_lockstep():
+    check_translator("amd64", 1)
+
+
+def case_lockstep_i386():
+    check_translator("i386", 100)
+
+
+def case_lockstep_smp_refused():
+    kernel, _ = guest("amd64")
+    result = subprocess.run([OPTIONS.tessera, "run", "--kernel", kernel, "--cpus", "2", "--engine", "soft,check"],
+                            capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+    equal(result.returncode, 2, "exit code")
+    check("--cpus 1" in result.stderr, f"no way out is named: {result.stderr!r}")
+
+
+def soak(arch, word):
+    """Twenty boots in a row with 1, 2 and 4 CPUs; all failures are told, not only the first."""
+    failures = []
+    for cpus in (1, 2, 4):
+        for n in range(20):
+            begin = time.monotonic()
+            try:
+                with Console(run_command(arch, cpus)) as console:
+                    console.prompt()
+                    check(console.ask("uname -m").strip() == word, "another architecture than expected")
+                    check_shell(console, cpus)
+                    check_messages(console)
+                    power_off(console)
+                verdict = "good"
+            except Failure as failure:
+                verdict = str(failure)
+                failures.append(f"{cpus} CPUs, boot {n + 1}: {verdict}")
+            print(f"{arch}, {cpus} CPUs, boot {n + 1}: {verdict} ({time.monotonic() - begin:.1f} s)", flush=True)
+    check(not failures, "\n".join(failures))
+
+
+def case_soak():
+    soak("amd64", "x86_64")
+
+
+def case_soak_i386():
+    soak("i386", "i686")
+
+
 def case_kernel_entry_direct():
     """Entered directly the kernel lies at random places, unless it is told not to."""
     first, second = (boot_to_text("amd64", "console=ttyS0", ["--kernel-entry", "direct"]) for _ in range(2))

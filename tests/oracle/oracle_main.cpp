@@ -157,8 +157,9 @@ Report compare(const Case& test, const Side& one, const Side& other, bool faulti
     if (native.vector != guest.vector) report.difference("vector", native.vector, guest.vector);
     constexpr u32 kPageFault = 14;
     if (native.vector == guest.vector && native.vector != kFinished) {
-        // Whether a page of the kernel's half is present is the host's own business.
-        constexpr u64 kKernelHalf = u64{1} << 63;
+        // Whether a page of the kernel's half, or the last one below it, is present is the host's own
+        // business.
+        constexpr u64 kKernelHalf = 0x7fff'ffff'f000;
         const bool kernel_page = native.vector == kPageFault && native.cr2 >= kKernelHalf;
         if (((native.error ^ guest.error) & ~u32{kernel_page}) != 0)
             report.difference("error", native.error, guest.error);

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "cpu/soft/exec.h"
+#include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/jit.h"
 #include "cpu/soft/lower.h"
 #include "cpu/soft/soft_system.h"
@@ -260,7 +261,10 @@ BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
             builder.add(in, status);
             break;
         }
-        ended = builder.add(in, status);
+        const bool alone =
+            c.checker != nullptr && status == x86::DecodeStatus::Ok && jit::cannot_be_undone(in);
+        if (alone && builder.insns() > 0) break;
+        ended = builder.add(in, status) || alone;
         lin += in.length;
     }
     builder.finish(mode.single ? run_leave : run_end);

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "cpu/soft/jit/checker.h"
 #include "cpu/soft/paravirt.h"
 #include "cpu/soft/segment.h"
 #include "cpu/soft/soft_system.h"
@@ -102,6 +103,20 @@ void check_alignment(Vcpu& c, u64 lin, unsigned size) {
     return privilege == Privilege::Current && c.tlb == c.tlb_sets[kTlbNone].data();
 }
 
+// An access that may have to be undone: to RAM (or from ROM), and not to decoded code.
+void record(Vcpu& c, const Target& t, unsigned size, Access access) {
+    const std::array<unsigned, 2> sizes{t.first_size, size - t.first_size};
+    for (unsigned i = 0; i < 2; ++i) {
+        if (sizes[i] == 0) continue;
+        const HostPage& page = t.page[i];
+        if (page.host == nullptr) c.checker->give_up(c);
+        if (access != Access::Write) continue;
+        if (!is_ram(page) || page.region->code_word(t.physical[i]).load(std::memory_order_relaxed) != 0)
+            c.checker->give_up(c);
+        c.checker->note_write(reinterpret_cast<u8*>(page.host + (t.physical[i] & kPageMask)), sizes[i]);
+    }
+}
+
 // Translates and checks all of an access; fills the TLB.
 Target resolve(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege, u8 seg) {
     const bool wide = c.long_mode();
@@ -131,6 +146,8 @@ Target resolve(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privile
         check_alignment(c, lin, size);
     if (breakpoints_enabled(c)) [[unlikely]]
         note_data_access(c, lin, size, access);
+    if (c.recording) [[unlikely]]
+        record(c, target, size, access);
     return target;
 }
 
@@ -228,6 +245,8 @@ namespace {
 
 // The running code's access, if the translation is at hand.
 [[nodiscard]] u8* remembered_current(Vcpu& c, u64 lin, unsigned size, Access access) {
+    if (c.recording) [[unlikely]]
+        return nullptr;
     if (alignment_checked(c, Privilege::Current)) [[unlikely]]
         return nullptr;
     return remembered(c, set_of(c, Privilege::Current), lin, size, access);

@@ -149,6 +149,109 @@ TEST_F(ParavirtTest, InitForgetsTheGuestsAddresses) {
     EXPECT_EQ(state.msr.kvm_pv_eoi, 0u);
 }
 
+// --- end of interrupt, against an APIC that does as it is told
+
+class ToldApic final : public CpuInterrupts {
+public:
+    Events take_events() override { return {}; }
+    [[nodiscard]] bool interrupt_pending() override { return false; }
+    std::optional<u8> acknowledge() override { return std::nullopt; }
+    [[nodiscard]] u8 cr8() override { return 0; }
+    void set_cr8(u8 /*value*/) override {}
+    MsrResult read_msr(u32 /*index*/, u64& /*value*/) override { return MsrResult::NotMine; }
+    MsrResult write_msr(u32 /*index*/, u64 /*value*/) override { return MsrResult::NotMine; }
+    [[nodiscard]] bool owns_page(u64 page) const override { return page == own_page; }
+    u32 read_register(u32 /*offset*/) override { return 0; }
+    void write_register(u32 /*offset*/, u32 /*value*/) override { ++writes; }
+    [[nodiscard]] u32 apic_id() const override { return 0; }
+    [[nodiscard]] bool is_bootstrap() const override { return true; }
+    [[nodiscard]] bool globally_enabled() const override { return true; }
+    void set_tsc_offset(s64 /*offset*/) override {}
+    void init_reset() override {}
+    [[nodiscard]] bool eoi_can_wait(u8 /*vector*/) override { return alone; }
+    [[nodiscard]] bool requested() override { return more; }
+    void end_of_interrupt() override { ++ends; }
+
+    u64 own_page = 0xfee00000;
+    bool alone = true, more = false;
+    unsigned ends = 0, writes = 0;
+};
+
+class ParavirtEoiTest : public ParavirtTest {
+protected:
+    static constexpr u64 kWord = kPage + 0x40;
+    ParavirtEoiTest() {
+        c_.interrupts = &apic_;
+        EXPECT_TRUE(write_paravirt_msr(c_, kPvEoi, kWord | 1));
+    }
+    void put(u32 value) { std::memcpy(ram_ + kWord, &value, 4); }
+    ToldApic apic_;
+};
+
+TEST_F(ParavirtEoiTest, TheApicLearnsOfAnEndThatTheGuestHasMarked) {
+    put(0xfffffffe);
+    offer_paravirt_eoi(c_, 0x50);
+    EXPECT_EQ(read<u32>(kWord), 0xffffffffu) << "only the lowest bit is ours";
+    poll_paravirt_eoi(c_);
+    EXPECT_EQ(apic_.ends, 0u) << "not yet";
+    EXPECT_TRUE(c_.paravirt_eoi_offered);
+    put(0xfffffffe);
+    poll_paravirt_eoi(c_);
+    EXPECT_EQ(apic_.ends, 1u);
+    EXPECT_FALSE(c_.paravirt_eoi_offered);
+}
+
+TEST_F(ParavirtEoiTest, AnOfferIsTakenBackWhenAnotherInterruptIsRequested) {
+    offer_paravirt_eoi(c_, 0x50);
+    apic_.more = true;
+    poll_paravirt_eoi(c_);
+    EXPECT_EQ(read<u32>(kWord), 0u) << "the guest writes EOI, and the APIC delivers the next";
+    EXPECT_FALSE(c_.paravirt_eoi_offered);
+    EXPECT_EQ(apic_.ends, 0u);
+}
+
+TEST_F(ParavirtEoiTest, NothingIsOfferedForWhatTheApicMustHearOf) {
+    apic_.alone = false;
+    offer_paravirt_eoi(c_, 0x50);
+    EXPECT_EQ(read<u32>(kWord), 0u);
+    EXPECT_FALSE(c_.paravirt_eoi_offered);
+}
+
+TEST_F(ParavirtEoiTest, TheOfferEndsWhenTheGuestUsesTheApic) {
+    offer_paravirt_eoi(c_, 0x50);
+    end_paravirt_eoi(c_);
+    EXPECT_EQ(read<u32>(kWord), 0u);
+    EXPECT_EQ(apic_.ends, 0u) << "the guest's own EOI follows";
+    offer_paravirt_eoi(c_, 0x50);
+    put(0);
+    end_paravirt_eoi(c_);
+    EXPECT_EQ(apic_.ends, 1u);
+}
+
+TEST_F(ParavirtEoiTest, AWordUnderTheApicsPageIsNoRam) {
+    apic_.own_page = kPage;
+    offer_paravirt_eoi(c_, 0x50);
+    EXPECT_FALSE(c_.paravirt_eoi_offered);
+    EXPECT_EQ(read<u32>(kWord), 0u);
+    EXPECT_EQ(apic_.writes, 0u);
+    apic_.own_page = ~u64{0};
+    offer_paravirt_eoi(c_, 0x50);
+    apic_.own_page = kPage;  // moved over it meanwhile
+    poll_paravirt_eoi(c_);
+    EXPECT_EQ(apic_.ends, 0u);
+    EXPECT_EQ(apic_.writes, 0u);
+}
+
+TEST_F(ParavirtEoiTest, AnOfferIsPartOfTheState) {
+    offer_paravirt_eoi(c_, 0x50);
+    x86::State state;
+    export_state(c_, state);
+    EXPECT_TRUE(state.paravirt_eoi_offered);
+    c_.paravirt_eoi_offered = false;
+    import_state(c_, state);
+    EXPECT_TRUE(c_.paravirt_eoi_offered);
+}
+
 class ParavirtWithoutClockTest : public ParavirtTest {
 protected:
     ParavirtWithoutClockTest() : ParavirtTest(false) {}

@@ -5,6 +5,7 @@
 #include "cpu/soft/blocks.h"
 #include "cpu/soft/exec.h"
 #include "cpu/soft/fp/fp.h"
+#include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/gs_base.h"
 #include "cpu/soft/jit/jit.h"
 #include "cpu/soft/soft_system.h"
@@ -35,6 +36,8 @@ public:
         const SoftCpuConfig& config = c_.system->config();
         if (config.jit) jit_ = jit::Jit::create(c_, config.code_cache);
         c_.jit = blocks_.jit = jit_.get();
+        if (jit_ != nullptr && config.check != 0) checker_ = std::make_unique<jit::Checker>(config.check);
+        c_.checker = checker_.get();
     }
 
     Exit run() override { return enter(~u64{0}); }
@@ -49,11 +52,17 @@ public:
         return s;
     }
     void set_state(const x86::State& state) override { import_state(c_, state); }
+    [[nodiscard]] std::string failure() const override {
+        return checker_ != nullptr ? checker_->failure() : "";
+    }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
     [[nodiscard]] bool counts_all_instructions() const override { return jit_ == nullptr; }
     void statistics(std::vector<Statistic>& out) const override {
         blocks_.statistics(out);
         if (jit_ != nullptr) jit_->statistics(out);
+        if (checker_ == nullptr) return;
+        out.push_back({.name = "blocks compared", .value = checker_->checked()});
+        out.push_back({.name = "blocks that cannot be", .value = checker_->skipped()});
     }
 
 private:
@@ -102,6 +111,7 @@ private:
     }
 
     std::optional<Exit> between_blocks() {
+        if (checker_ != nullptr && !checker_->failure().empty()) return Exit{ExitReason::Failed};
         const u32 attention = c_.attention.load();
         if ((attention & kAttendExclusive) != 0) {
             c_.attention.fetch_and(~u32{kAttendExclusive});
@@ -169,6 +179,7 @@ private:
     Vcpu& c_;
     BlockCache blocks_;
     std::unique_ptr<jit::Jit> jit_;
+    std::unique_ptr<jit::Checker> checker_;
     u64 steps_ = 0;
 };
 

@@ -29,9 +29,13 @@ struct SoftCpuConfig {
     bool jit = true;             // translate to host code where the host allows that; else interpret
     u64 translate_after = 8;     // runs of a block before it is translated, at least 1
     u64 code_cache = 64 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
-    u64 check = 0;               // every n-th block is compared with the interpreter; 0: none
+    u64 check = 0;               // every n-th block is compared with the interpreter; 0: none. One CPU only
+    bool mistranslate = false;   // to see `check` find it: INC of a register adds 2
     bool strict_flags = false;   // status flags are exact also where only a fault handler could see them
 };
+
+// How Cpu::failure() begins when `check` has found a difference; the rest are both states and the block.
+inline constexpr std::string_view kCheckFailure = "translator and interpreter differ";
 
 // The CPUs of one VM. They share the record of which pages hold decoded code, hence one object.
 class SoftEngine {

@@ -30,6 +30,7 @@ struct SoftSystem::Gate {
 };
 
 SoftSystem::SoftSystem(const CpuWorld& world, const SoftCpuConfig& config) : world_(world), config_(config) {
+    config_.strict_flags |= config_.check != 0;
     for (unsigned i = 0; i < config.cpus; ++i) {
         auto vcpu = std::make_unique<Vcpu>();
         vcpu->index = i;

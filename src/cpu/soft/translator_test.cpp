@@ -1,5 +1,6 @@
 // Translated code where it would be easy to get wrong and hard to meet by chance. (What all code has in
 // common, tests/oracle compares.) TestMachine translates blocks at their first run.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "cpu/soft/testing/kernel_rig.h"
@@ -51,6 +52,44 @@ TEST(Translator, BranchToTheMarkOfAnEmptyTargetIsAProtectionFault) {
     s.gpr[Rax] = u64{1} << 63;
     s = rig.go(s, {0xff, 0xe0});  // jmp rax
     EXPECT_EQ(KernelRig::vector_of(s), kProtection);
+}
+
+// --- lockstep
+
+class Lockstep : public testing::Test {
+protected:
+    static SoftCpuConfig config(bool mistranslate) {
+        return {.translate_after = 1, .check = 1, .mistranslate = mistranslate};
+    }
+    // Stores, a call, a loop, MMX and SSE, and a fault at the end.
+    static constexpr std::initializer_list<u8> kProgram{
+        0xb9, 5,    0,    0,    0,               // mov ecx, 5
+        0x48, 0xff, 0xc0,                        // inc rax
+        0x50,                                    // push rax
+        0xf3, 0x48, 0x0f, 0x2a, 0xc0,            // cvtsi2ss xmm0, rax
+        0x0f, 0x58, 0xc8,                        // addps xmm1, xmm0
+        0xd9, 0xe8, 0xdd, 0x1c, 0x24,            // fld1; fstp qword [rsp]
+        0x5b,                                    // pop rbx
+        0xff, 0xc9, 0x75, 0xe9,                  // dec ecx; jnz to inc
+        0x8b, 0x04, 0x25, 0,    0,    0, 0x70};  // mov eax, [0x70000000]
+};
+
+TEST_F(Lockstep, FindsNothingInWhatIsRight) {
+    KernelRig rig(config(false));
+    const State s = rig.go(rig.kernel64(3), kProgram);
+    EXPECT_EQ(KernelRig::vector_of(s), 14);
+    EXPECT_EQ(rig.cpu().failure(), "");
+    EXPECT_EQ(s.gpr[Rbx], 0x3ff0000000000000U);
+}
+
+TEST_F(Lockstep, FindsAWrongTranslation) {
+    KernelRig rig(config(true));
+    (void)rig.go(rig.kernel64(3), kProgram);
+    EXPECT_EQ(rig.last_exit, ExitReason::Failed);
+    EXPECT_THAT(rig.cpu().failure(), testing::StartsWith(std::string(kCheckFailure)));
+    EXPECT_THAT(rig.cpu().failure(), testing::HasSubstr("48ffc0")) << "the block's bytes";
+    EXPECT_THAT(rig.cpu().failure(),
+                testing::HasSubstr("r0     interpreter 0000000000000001  translator 0000000000000002"));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ namespace tessera::soft {
 class SoftSystem;
 struct BlockCache;
 namespace jit {
+class Checker;
 class Jit;
 }
 
@@ -229,6 +230,8 @@ struct Vcpu {
     CpuTracer* tracer = nullptr;
     BlockCache* blocks = nullptr;
     jit::Jit* jit = nullptr;  // null: everything is interpreted
+    jit::Checker* checker = nullptr;  // lockstep, if it is asked for
+    bool recording = false;           // accesses are to be told to the checker
 
     [[nodiscard]] bool long_mode() const { return (msr.efer & x86::efer::kLma) != 0; }
     [[nodiscard]] bool code64() const { return code_size == x86::CodeSize::Bits64; }

@@ -6,6 +6,7 @@
 
 #include "cpu/soft/exec.h"
 #include "cpu/soft/fp/fp_state.h"
+#include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/runtime.h"
 #include "cpu/soft/jit/translator.h"
 #include "cpu/soft/mmu.h"
@@ -161,6 +162,14 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         }
         if (t == nullptr) return head + 1;
     }
+    if (c.checker != nullptr) [[unlikely]] {
+        // No two blocks in a row, for each is to be one entry.
+        if (c.checker->wanted() && t->checkable)
+            c.checker->run(c, head, *t);
+        else
+            run_once(c, *t);
+        return nullptr;
+    }
     const auto enter = reinterpret_cast<Enter>(const_cast<void*>(jit.run_address(jit.thunk_.enter)));
     Figures& figures = jit.figures_;
     for (;;) {
@@ -208,6 +217,22 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         if (t == nullptr) return interpret_at_rip(c);
         jit.link(*exit, *t);
     }
+}
+
+void Runtime::run_once(Vcpu& c, Translation& t) {
+    Jit& jit = *c.jit;
+    const auto enter = reinterpret_cast<Enter>(const_cast<void*>(jit.run_address(jit.thunk_.enter)));
+    prepare(c);
+    const ExitRecord* exit = enter(c, jit.run_address(t.entry_saved));
+    if (exit == nullptr) return;
+    c.instructions += exit->n;
+    c.rip = exit->target;
+    if (exit->kind == ExitKind::Direct) return;
+    c.reg[kRipSlot] = exit->from->page;
+    const Op* op = exit->op;
+    c.attention.fetch_or(kAttendSingle);
+    op->fn(c, op);
+    c.attention.fetch_and(~u32{kAttendSingle});
 }
 
 const Op* Runtime::promote(Vcpu& c, const Op* head) {
@@ -324,7 +349,7 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     ++figures_.translations;
     figures_.instructions += translator.insns();
     figures_.bytes += static_cast<u64>(e.here() - at_);
-    at_ = e.here();
+    t.end = at_ = e.here();
     for (size_t i = exits; i < exits_.size(); ++i) t.outgoing.push_back(&exits_[i]);
     auto& op = const_cast<Op&>(*head);
     t.other = first_of(op);

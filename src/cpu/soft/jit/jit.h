@@ -44,8 +44,12 @@ struct Translation {
     u64 page = 0;  // Vcpu::reg[kRipSlot] while it runs
     u8 mode = 0;
     bool dropped = false;
-    u8* entry = nullptr;           // flags in the host's; places in the writable mapping
-    u8* entry_saved = nullptr;     // flags in Vcpu::status
+    u8* entry = nullptr;        // flags in the host's; places in the writable mapping
+    u8* entry_saved = nullptr;  // flags in Vcpu::status
+    u8* end = nullptr;
+    // For lockstep: every instruction can be undone; flags that some instruction leaves undefined.
+    bool checkable = false;
+    u16 undefined_flags = 0;
     Translation* other = nullptr;  // the same block at another page or mode
     std::vector<ExitRecord*> incoming;
     std::vector<ExitRecord*> outgoing;

@@ -5,6 +5,8 @@
 
 namespace tessera::soft::jit {
 
+struct Translation;
+
 // Instructions that are executed one at a time when translated code cannot.
 inline constexpr unsigned kInsnsByHand = 32;
 
@@ -17,6 +19,8 @@ struct Runtime {
     // Runs translated code from a translated block's head until it is left for the interpreter: its next op,
     // or null for the dispatcher.
     static const Op* run(Vcpu& c, const Op* head);
+    // Runs translated code from `t` to the end of its block, with the interpreter's help: Vcpu::rip is set.
+    static void run_once(Vcpu& c, Translation& t);
     // Translates the block, or not: likewise.
     static const Op* promote(Vcpu& c, const Op* head);
 

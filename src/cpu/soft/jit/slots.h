@@ -28,6 +28,7 @@ struct SlotLog {
     Slot* filled[kEntries];
 
     SlotLog() = default;
+    ~SlotLog() = default;
     SlotLog(const SlotLog&) = delete;
     SlotLog& operator=(const SlotLog&) = delete;
 

@@ -1,6 +1,7 @@
 // Reading a block, the flags' liveness, and leaving translated code.
 #include "cpu/soft/jit/translator.h"
 
+#include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
@@ -49,6 +50,7 @@ u64 Translator::branch_target(const Item& item) const {
 }
 
 bool Translator::read(const Op* head) {
+    out_.checkable = c_.checker != nullptr;
     const x86::FeatureLevel level = feature_level(c_.system->config().model);
     const Op* op = head + 1;
     for (;;) {
@@ -61,6 +63,8 @@ bool Translator::read(const Op* head) {
                 x86::DecodeStatus::Ok ||
             item.in.length != op->len)
             break;
+        if (c_.checker != nullptr && cannot_be_undone(item.in)) out_.checkable = false;
+        out_.undefined_flags |= item.in.flags_undefined;
         item.rip = out_.page + offset;
         item.op = op;
         items_.push_back(item);

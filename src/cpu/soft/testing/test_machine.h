@@ -5,6 +5,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/fake_clock.h"
@@ -22,10 +23,12 @@ public:
     static constexpr u64 kData = 0x100000;  // free for the test
 
     explicit TestMachine(unsigned cpus = 1, CpuModel model = CpuModel::Max)
+        : TestMachine(SoftCpuConfig{.model = model, .cpus = cpus, .translate_after = 1}) {}
+    explicit TestMachine(const SoftCpuConfig& config)
         : ram_(static_cast<std::byte*>(std::aligned_alloc(kPageSize, kRam))),
-          engine_(
-              (std::memset(ram_, 0, kRam), prepare(), CpuWorld{memory, ports, mmio, tsc, tracer, nullptr}),
-              SoftCpuConfig{.model = model, .cpus = cpus, .translate_after = 1}) {}
+          engine_((std::memset(ram_, 0, kRam), prepare(),
+                   CpuWorld{memory, ports, mmio, tsc, tracer, std::this_thread::yield}),
+                  config) {}
     ~TestMachine() { std::free(ram_); }
     TestMachine(const TestMachine&) = delete;
     TestMachine& operator=(const TestMachine&) = delete;
