@@ -23,7 +23,7 @@ bool fma_prepare() {
 
 u64 fma_round() {
     for (int pass = 0; pass < kPasses; ++pass) {
-        std::array<__m256, kDegree + 1> factor;
+        std::array<__m256, kDegree + 1> factor{};
         for (std::size_t k = 0; k <= kDegree; ++k)
             factor[k] = _mm256_set1_ps(static_cast<float>(pass + 1) / static_cast<float>(k + 2));
         for (std::size_t i = 0; i < kFloats; i += 32) {

@@ -192,11 +192,7 @@ int usage() {
     return 2;
 }
 
-}  // namespace
-}  // namespace tessera::guestbench
-
-int main(int argc, char** argv) {
-    using namespace tessera::guestbench;
+int run(int argc, char** argv) {
     Options options;
     for (int i = 1; i < argc; ++i) {
         const std::string_view word = argv[i];
@@ -222,4 +218,11 @@ int main(int argc, char** argv) {
     if (!(options.seconds > 0 && options.seconds <= 60) || options.best_of < 1 || options.best_of > 100)
         return usage();
     return run_all(options);
+}
+
+}  // namespace
+}  // namespace tessera::guestbench
+
+int main(int argc, char** argv) {
+    return tessera::guestbench::run(argc, argv);
 }

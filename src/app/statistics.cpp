@@ -137,6 +137,7 @@ std::string statistics_table(const VmStatistics& statistics, std::chrono::steady
     const auto& cpus = statistics.cpus;
     Table table;
     std::vector<std::string> heads;
+    heads.reserve(cpus.size() + 1);
     for (std::size_t i = 0; i < cpus.size(); ++i) heads.push_back(fmt::format("CPU {}", i));
     if (cpus.size() > 1) heads.emplace_back("all");
     table.row("", heads);

@@ -20,7 +20,8 @@ void run_parallel(std::size_t count, const std::function<void(std::size_t)>& tas
     try {
         for (std::size_t n = 1; n < threads; ++n) helpers.emplace_back(work);
     } catch (const std::system_error&) {
-        // No more threads to be had: those there are do the work.
+        work();  // no more threads to be had: those there are do it
+        return;
     }
     work();
 }

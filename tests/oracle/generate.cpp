@@ -194,28 +194,28 @@ private:
     // --- instructions
 
     // As random_bytes, with the encoding's fixed parts in their places.
-    void wanted_bytes(std::array<u8, 24>& b) {
+    void wanted_bytes(const Encoding& wanted, std::array<u8, 24>& b) {
         unsigned n = 0;
         if (random_.chance(4)) b[n++] = 0x67;
         if (random_.chance(3)) b[n++] = 0x65;
-        if (wanted_->vex) {
+        if (wanted.vex) {
             b[n++] = 0xc4;
-            b[n++] = static_cast<u8>((random_.next() & 0xe0) | wanted_->map);
-            const u8 prefix = wanted_->prefix;
+            b[n++] = static_cast<u8>((random_.next() & 0xe0) | wanted.map);
+            const u8 prefix = wanted.prefix;
             const u64 pp = prefix == 0xf3 ? 2 : prefix == 0xf2 ? 3 : prefix != 0 ? 1 : 0;
             b[n++] = static_cast<u8>((random_.next() & 0xfc) | (random_.chance(50) ? 0x78 : 0) | pp);
         } else {
-            if (wanted_->prefix != 0) b[n++] = wanted_->prefix;
+            if (wanted.prefix != 0) b[n++] = wanted.prefix;
             if (random_.chance(55)) b[n++] = static_cast<u8>(0x40 | random_.below(16));
-            if (wanted_->map != 0) b[n++] = 0x0f;
-            if (wanted_->map > 1) b[n++] = wanted_->map == 2 ? 0x38 : 0x3a;
+            if (wanted.map != 0) b[n++] = 0x0f;
+            if (wanted.map > 1) b[n++] = wanted.map == 2 ? 0x38 : 0x3a;
         }
-        b[n++] = wanted_->opcode;
+        b[n++] = wanted.opcode;
         while (n < b.size()) b[n++] = static_cast<u8>(random_.next());
     }
 
     void random_bytes(std::array<u8, 24>& b) {
-        if (wanted_) return wanted_bytes(b);
+        if (wanted_) return wanted_bytes(*wanted_, b);
         unsigned n = 0;
         const u64 kind = random_.below(100);
         const bool vex = kind >= 72;

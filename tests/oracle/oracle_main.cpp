@@ -139,9 +139,9 @@ bool same(const void* a, const void* b, std::size_t size) {
 }
 
 struct Side {
-    const char* name;
+    const char* name = nullptr;
     Registers registers;
-    std::array<u8, kDataSize> data;
+    std::array<u8, kDataSize> data{};
 };
 
 // faulting_flags: status flags count in what a fault shows. registers: what counts of each.

@@ -27,8 +27,8 @@ public:
         int in = 0;
         int out = 1;
         // Called on the loop's thread.
-        std::function<void()> on_quit{};        // Ctrl-a x
-        std::function<void()> on_statistics{};  // Ctrl-a s
+        std::function<void()> on_quit;        // Ctrl-a x
+        std::function<void()> on_statistics;  // Ctrl-a s
     };
     static Result<std::unique_ptr<StdioChar>> create(EventLoop& loop, Config config);
     StdioChar(const StdioChar&) = delete;

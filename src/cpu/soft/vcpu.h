@@ -23,7 +23,7 @@ struct BlockCache;
 namespace jit {
 class Checker;
 class Jit;
-}
+}  // namespace jit
 
 inline constexpr u8 kZeroSlot = 16;  // Vcpu::reg[16] is always 0
 inline constexpr u8 kRipSlot = 17;   // linear address of the current code page, less the CS base
@@ -229,7 +229,7 @@ struct Vcpu {
     CpuInterrupts* interrupts = nullptr;
     CpuTracer* tracer = nullptr;
     BlockCache* blocks = nullptr;
-    jit::Jit* jit = nullptr;  // null: everything is interpreted
+    jit::Jit* jit = nullptr;          // null: everything is interpreted
     jit::Checker* checker = nullptr;  // lockstep, if it is asked for
     bool recording = false;           // accesses are to be told to the checker
 

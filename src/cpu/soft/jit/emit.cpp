@@ -149,7 +149,8 @@ bool Translator::emit_copy(const Item& item) {
     prepare_flags(item, s0_free ? kS0 : kNoReg);
     for (unsigned i = 0; i < used; ++i) e_.load(scratch[i].host, slot(scratch[i].guest));
     reencode(e_, in, item.bytes.data(), to);
-    if (c_.system->config().mistranslate && in.mnemonic == Mnemonic::Inc && !memory && places.rm && !places.rm_high)
+    if (c_.system->config().mistranslate && in.mnemonic == Mnemonic::Inc && !memory && places.rm &&
+        !places.rm_high)
         e_.lea(static_cast<HostReg>(to.rm), {.base = to.rm, .disp = 1});
     const unsigned written = written_operands(in);
     for (unsigned i = 0; i < used; ++i) {
