@@ -29,7 +29,7 @@ using Scratch = std::unique_ptr<std::byte[]>;
 struct Room {
     std::span<std::byte> bytes;
     u64 address = 0;  // 0: our own
-    Scratch own{};
+    Scratch own;
 };
 
 Result<Scratch> make_scratch(const BootFile& file, u64 size) {
@@ -46,7 +46,7 @@ Result<Room> make_room(const BootFile& file, const std::vector<E820Entry>& map, 
     const MemoryRegion* region = memory.find(address);
     if (address >= kHighMemoryBase && is_usable(map, address, size) && region != nullptr &&
         region->size - (address - region->base) >= size)
-        return Room{.bytes = {region->at(address), size}, .address = address};
+        return Room{.bytes = {region->at(address), size}, .address = address, .own = {}};
     auto own = make_scratch(file, size);
     if (!own) return std::unexpected(std::move(own.error()));
     Room room{.bytes = {}, .own = *std::move(own)};

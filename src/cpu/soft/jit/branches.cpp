@@ -75,9 +75,9 @@ void Translator::emit_loop(const Item& item) {
         return;
     }
     if (in.flags_read != 0 && !in_host_) restore_flags(kS0);
-    if (in.address_size == 4) e_.u8_(0x67);
-    e_.u8_(in.opcode);
-    e_.u8_(5);  // over the jump
+    if (in.address_size == 4) e_.put8(0x67);
+    e_.put8(in.opcode);
+    e_.put8(5);  // over the jump
     u8* not_taken = e_.jmp_near();
     const bool saved = saved_;
     const bool in_host = in_host_;

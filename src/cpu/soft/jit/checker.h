@@ -23,7 +23,12 @@ public:
     explicit Checker(u64 every) : every_(every), left_(1) {}
 
     // Whether this entry of translated code is one to check.
-    [[nodiscard]] bool wanted() { return --left_ == 0 && (left_ = every_, true); }
+    [[nodiscard]] bool wanted() {
+        --left_;
+        if (left_ != 0) return false;
+        left_ = every_;
+        return true;
+    }
     // Runs the block both ways and compares; Vcpu::rip is where to go on. Raises what the block raises.
     void run(Vcpu& c, const Op* head, Translation& t);
 

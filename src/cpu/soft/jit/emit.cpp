@@ -190,7 +190,7 @@ void Translator::emit_lea(const Item& item) {
     effective_address(kS0, in, next, false, in.operand_size == 4);
     if (in.operand_size == 2) {
         if (host != kNoReg) {
-            e_.u8_(0x66);
+            e_.put8(0x66);
             e_.op_rr(false, 0x8b, host, kS0);
         } else {
             e_.store16(slot(guest), kS0);
@@ -207,7 +207,7 @@ bool Translator::emit_moffs(const Item& item) {
     const auto at = check(item, use, false);
     if (!at) return false;
     const bool byte = in.operand_size == 1;
-    if (in.operand_size == 2) e_.u8_(0x66);
+    if (in.operand_size == 2) e_.put8(0x66);
     e_.op_rm(in.operand_size == 8, (use.write ? 0x88U : 0x8aU) | (byte ? 0 : 1), kRax, at->m);
     come_back(at->stub);
     return true;
@@ -312,7 +312,7 @@ bool Translator::emit_divide(const Item& item) {
         // The dividend is a number of one register's size, and the divisor neither 0 nor -1.
         e_.op_rr(wide_op, 0x8b, kS1, kRax);
         e_.op_rr(wide_op, 0xc1, 7, kS1);  // sar
-        e_.u8_(wide_op ? 63 : 31);
+        e_.put8(wide_op ? 63 : 31);
         e_.alu(Alu::Cmp, wide_op, kS1, kRdx);
         stubs_[stub].add(e_.jcc_near(kNotEqual));
         const Mem plus_one{.base = kS0, .disp = 1};

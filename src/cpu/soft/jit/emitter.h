@@ -52,10 +52,10 @@ public:
     // Bytes that are left; the caller sees to it that an instruction fits before it begins.
     [[nodiscard]] u64 room() const { return static_cast<u64>(end_ - at_); }
 
-    void u8_(unsigned value) { *at_++ = static_cast<u8>(value); }
-    void u16_(unsigned value) { put(static_cast<u16>(value)); }
-    void u32_(u32 value) { put(value); }
-    void u64_(u64 value) { put(value); }
+    void put8(unsigned value) { *at_++ = static_cast<u8>(value); }
+    void put16(unsigned value) { put(static_cast<u16>(value)); }
+    void put32(u32 value) { put(value); }
+    void put64(u64 value) { put(value); }
     template <typename T>
     void put(T value) {
         __builtin_memcpy(at_, &value, sizeof(T));
@@ -71,19 +71,19 @@ public:
     void operand(unsigned reg, const Mem& m) {
         const unsigned r = (reg & 7) << 3;
         if (m.base == kNoReg) {
-            u8_(r | 4);
-            u8_(static_cast<unsigned>(m.scale) << 6 | (m.index != kNoReg ? (m.index & 7U) << 3 : 4U << 3) |
-                5);
+            put8(r | 4);
+            put8(static_cast<unsigned>(m.scale) << 6 | (m.index != kNoReg ? (m.index & 7U) << 3 : 4U << 3) |
+                 5);
             put(m.disp);
             return;
         }
         const bool sib = m.index != kNoReg || (m.base & 7) == 4;
         const bool none = m.disp == 0 && (m.base & 7) != 5;
         const bool byte = m.disp >= -128 && m.disp <= 127;
-        u8_((none ? 0 : byte ? 0x40 : 0x80) | r | (sib ? 4U : m.base & 7U));
+        put8((none ? 0 : byte ? 0x40 : 0x80) | r | (sib ? 4U : m.base & 7U));
         if (sib)
-            u8_(static_cast<unsigned>(m.scale) << 6 | (m.index != kNoReg ? (m.index & 7U) << 3 : 4U << 3) |
-                (m.base & 7U));
+            put8(static_cast<unsigned>(m.scale) << 6 | (m.index != kNoReg ? (m.index & 7U) << 3 : 4U << 3) |
+                 (m.base & 7U));
         if (none) return;
         if (byte)
             put(static_cast<s8>(m.disp));
@@ -93,24 +93,24 @@ public:
     // [rip + distance] to a place of the same mapping; the last bytes of the instruction.
     void op_rip(bool wide, unsigned opcode, unsigned reg, const void* place) {
         const unsigned rex = (reg >> 3 << 2) | (wide ? 8 : 0);
-        if (rex != 0) u8_(0x40 | rex);
+        if (rex != 0) put8(0x40 | rex);
         opcode_bytes(opcode);
-        u8_((reg & 7) << 3 | 5);
+        put8((reg & 7) << 3 | 5);
         put(static_cast<s32>(static_cast<const u8*>(place) - (at_ + 4)));
     }
-    void operand(unsigned reg, HostReg rm) { u8_(0xc0 | (reg & 7) << 3 | (rm & 7U)); }
+    void operand(unsigned reg, HostReg rm) { put8(0xc0 | (reg & 7) << 3 | (rm & 7U)); }
 
     // --- whole instructions; wide: 64 bits, else 32
     void op_rm(bool wide, unsigned opcode, unsigned reg, const Mem& m) {
-        if (m.gs) u8_(0x65);
+        if (m.gs) put8(0x65);
         const unsigned rex = rex_of(reg, m) | (wide ? 8 : 0);
-        if (rex != 0) u8_(0x40 | rex);
+        if (rex != 0) put8(0x40 | rex);
         opcode_bytes(opcode);
         operand(reg, m);
     }
     void op_rr(bool wide, unsigned opcode, unsigned reg, HostReg rm) {
         const unsigned rex = (reg >> 3 << 2) | (rm >> 3) | (wide ? 8 : 0);
-        if (rex != 0) u8_(0x40 | rex);
+        if (rex != 0) put8(0x40 | rex);
         opcode_bytes(opcode);
         operand(reg, rm);
     }
@@ -122,21 +122,21 @@ public:
     void store(const Mem& m, HostReg from) { op_rm(true, 0x89, from, m); }
     void store32(const Mem& m, HostReg from) { op_rm(false, 0x89, from, m); }
     void store16(const Mem& m, HostReg from) {
-        u8_(0x66);
+        put8(0x66);
         op_rm(false, 0x89, from, m);
     }
     void store_imm8(const Mem& m, unsigned value) {
         op_rm(false, 0xc6, 0, m);
-        u8_(value);
+        put8(value);
     }
     void store_imm16(const Mem& m, unsigned value) {
-        u8_(0x66);
+        put8(0x66);
         op_rm(false, 0xc7, 0, m);
-        u16_(value);
+        put16(value);
     }
     void store_imm32(const Mem& m, u32 value) {
         op_rm(false, 0xc7, 0, m);
-        u32_(value);
+        put32(value);
     }
     // Sign-extended to 64 bits.
     void store_imm(const Mem& m, s32 value) {
@@ -148,15 +148,15 @@ public:
     // The shortest form; no flags.
     void mov_imm(HostReg to, u64 value) {
         if (value <= 0xffff'ffff) {
-            if (to >= 8) u8_(0x41);
-            u8_(0xb8 | (to & 7U));
+            if (to >= 8) put8(0x41);
+            put8(0xb8 | (to & 7U));
             put(static_cast<u32>(value));
         } else if (static_cast<u64>(static_cast<s64>(static_cast<s32>(value))) == value) {
             op_rr(true, 0xc7, 0, to);
             put(static_cast<s32>(value));
         } else {
-            u8_(0x48 | (to >> 3));
-            u8_(0xb8 | (to & 7U));
+            put8(0x48 | (to >> 3));
+            put8(0xb8 | (to & 7U));
             put(value);
         }
     }
@@ -184,64 +184,64 @@ public:
     }
     void test_imm8(HostReg r, unsigned value) {
         op_rr(false, 0xf6, 0, r);  // R10B and R11B: a REX is there
-        u8_(value);
+        put8(value);
     }
     void test(bool wide, HostReg a, HostReg b) { op_rr(wide, 0x85, a, b); }
     void shr_imm(bool wide, HostReg r, unsigned n) {
         op_rr(wide, 0xc1, 5, r);
-        u8_(n);
+        put8(n);
     }
     void shl_imm(bool wide, HostReg r, unsigned n) {
         op_rr(wide, 0xc1, 4, r);
-        u8_(n);
+        put8(n);
     }
     // test word [m], imm16 has a length-changing prefix, which decoders are slow at: 32 bits are read.
     void test_mem32(const Mem& m, u32 value) {
         op_rm(false, 0xf7, 0, m);
-        u32_(value);
+        put32(value);
     }
     void cmp_mem8(const Mem& m, unsigned value) {
         op_rm(false, 0x80, 7, m);
-        u8_(value);
+        put8(value);
     }
     void push(HostReg r) {
-        if (r >= 8) u8_(0x41);
-        u8_(0x50 | (r & 7U));
+        if (r >= 8) put8(0x41);
+        put8(0x50 | (r & 7U));
     }
     void pop(HostReg r) {
-        if (r >= 8) u8_(0x41);
-        u8_(0x58 | (r & 7U));
+        if (r >= 8) put8(0x41);
+        put8(0x58 | (r & 7U));
     }
-    void ret() { u8_(0xc3); }
+    void ret() { put8(0xc3); }
     void call(HostReg r) { op_rr(false, 0xff, 2, r); }
     void jmp(HostReg r) { op_rr(false, 0xff, 4, r); }
     void jmp(const Mem& m) { op_rm(false, 0xff, 4, m); }
 
     // --- branches. The near ones return where their distance is; patch() fills it in.
     u8* jmp_near() {
-        u8_(0xe9);
-        u32_(0);
+        put8(0xe9);
+        put32(0);
         return at_ - 4;
     }
     u8* call_near() {
-        u8_(0xe8);
-        u32_(0);
+        put8(0xe8);
+        put32(0);
         return at_ - 4;
     }
     u8* jcc_near(unsigned condition) {
-        u8_(0x0f);
-        u8_(0x80 | condition);
-        u32_(0);
+        put8(0x0f);
+        put8(0x80 | condition);
+        put32(0);
         return at_ - 4;
     }
     u8* jcc_short(unsigned condition) {
-        u8_(0x70 | condition);
-        u8_(0);
+        put8(0x70 | condition);
+        put8(0);
         return at_ - 1;
     }
     u8* jrcxz_short() {
-        u8_(0xe3);
-        u8_(0);
+        put8(0xe3);
+        put8(0);
         return at_ - 1;
     }
     static void patch(u8* distance, const u8* target) {
@@ -257,18 +257,18 @@ public:
 
     // --- status flags <-> Vcpu::status, by way of RAX as LAHF and SETO leave it
     void lahf_seto() {
-        u8_(0x9f);
-        u8_(0x0f), u8_(0x90), u8_(0xc0);
+        put8(0x9f);
+        put8(0x0f), put8(0x90), put8(0xc0);
     }
     void sahf_from_ax() {
-        u8_(0x04), u8_(0x7f);  // add al, 0x7f: OF if AL was 1
-        u8_(0x9e);
+        put8(0x04), put8(0x7f);  // add al, 0x7f: OF if AL was 1
+        put8(0x9e);
     }
 
 private:
     void opcode_bytes(unsigned opcode) {
-        if (opcode > 0xff) u8_(opcode >> 8);
-        u8_(opcode);
+        if (opcode > 0xff) put8(opcode >> 8);
+        put8(opcode);
     }
 
     u8* at_;

@@ -67,6 +67,7 @@ public:
     static std::unique_ptr<Jit> create(Vcpu& c, u64 cache_size);
     Jit(const Jit&) = delete;
     Jit& operator=(const Jit&) = delete;
+    ~Jit() = default;
 
     // The handler at the head of each block: counts its runs down in Op::imm, from `runs`, then translates.
     static void init_head(Op& head, u64 runs);

@@ -35,27 +35,27 @@ using x86::OperandKind;
 }
 
 void legacy(Emitter& e, const Insn& in, const Operands& to) {
-    if (in.has(InsnFlag::Lock) && !to.drop_lock) e.u8_(0xf0);
-    if (in.has(InsnFlag::OperandSizePrefix)) e.u8_(0x66);
-    if (in.mandatory_prefix == 0xf2 || in.mandatory_prefix == 0xf3) e.u8_(in.mandatory_prefix);
-    if (to.memory && to.m.gs) e.u8_(0x65);
-    if (needs_rex(in, to)) e.u8_(0x40 | rex_bits(in, to));
-    if (in.map != 0) e.u8_(0x0f);
-    if (in.map == 2) e.u8_(0x38);
-    if (in.map == 3) e.u8_(0x3a);
+    if (in.has(InsnFlag::Lock) && !to.drop_lock) e.put8(0xf0);
+    if (in.has(InsnFlag::OperandSizePrefix)) e.put8(0x66);
+    if (in.mandatory_prefix == 0xf2 || in.mandatory_prefix == 0xf3) e.put8(in.mandatory_prefix);
+    if (to.memory && to.m.gs) e.put8(0x65);
+    if (needs_rex(in, to)) e.put8(0x40 | rex_bits(in, to));
+    if (in.map != 0) e.put8(0x0f);
+    if (in.map == 2) e.put8(0x38);
+    if (in.map == 3) e.put8(0x3a);
 }
 
 // Always the three-byte form [SDM 2A 2.3.5.3].
 void vex(Emitter& e, const Insn& in, const Operands& to) {
-    if (to.memory && to.m.gs) e.u8_(0x65);
+    if (to.memory && to.m.gs) e.put8(0x65);
     const unsigned rex = rex_bits(in, to);
-    e.u8_(0xc4);
-    e.u8_((~rex & 7) << 5 | in.map);
+    e.put8(0xc4);
+    e.put8((~rex & 7) << 5 | in.map);
     const unsigned pp = in.mandatory_prefix == 0x66   ? 1
                         : in.mandatory_prefix == 0xf3 ? 2
                         : in.mandatory_prefix == 0xf2 ? 3
                                                       : 0;
-    e.u8_((rex & 8) << 4 | (~to.vvvv & 0xfU) << 3 | (in.has(InsnFlag::VexL) ? 4 : 0) | pp);
+    e.put8((rex & 8) << 4 | (~to.vvvv & 0xfU) << 3 | (in.has(InsnFlag::VexL) ? 4 : 0) | pp);
 }
 
 }  // namespace
@@ -71,20 +71,20 @@ void reencode(Emitter& e, const Insn& in, const u8* bytes, const Operands& to) {
         legacy(e, in, to);
     const bool short_inc_dec = in.map == 0 && in.opcode >= 0x40 && in.opcode <= 0x4f;  // REX to the host
     if (short_inc_dec) {
-        e.u8_(0xff);
+        e.put8(0xff);
         e.operand(in.opcode >> 3 & 1, static_cast<HostReg>(to.reg));
         return;
     }
     if (in.has(InsnFlag::HasModrm)) {
-        e.u8_(in.map == 0 && in.opcode == 0x82 ? 0x80 : in.opcode);  // its twin in 32-bit code
+        e.put8(in.map == 0 && in.opcode == 0x82 ? 0x80 : in.opcode);  // its twin in 32-bit code
         if (to.memory)
             e.operand(to.reg, to.m);
         else
             e.operand(to.reg, static_cast<HostReg>(to.rm));
     } else {
-        e.u8_((in.opcode & ~7U) | (to.reg & 7U));
+        e.put8((in.opcode & ~7U) | (to.reg & 7U));
     }
-    for (unsigned i = 0; i < in.immediate_size; ++i) e.u8_(bytes[in.immediate_offset + i]);
+    for (unsigned i = 0; i < in.immediate_size; ++i) e.put8(bytes[in.immediate_offset + i]);
 }
 
 }  // namespace tessera::soft::jit

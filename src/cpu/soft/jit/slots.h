@@ -3,6 +3,8 @@
 // mappings.
 #pragma once
 
+#include <array>
+
 #include "base/types.h"
 
 namespace tessera::soft {
@@ -23,28 +25,28 @@ static_assert(sizeof(Slot) == 32);
 struct SlotLog {
     static constexpr unsigned kEntries = 8192;
 
-    Slot** next = filled;
-    Slot** end = filled + kEntries;
-    Slot* filled[kEntries];
+    std::array<Slot*, kEntries> filled{};
+    Slot** next = filled.data();
+    Slot** end = filled.data() + kEntries;
 
     SlotLog() = default;
     ~SlotLog() = default;
     SlotLog(const SlotLog&) = delete;
     SlotLog& operator=(const SlotLog&) = delete;
 
-    void reset() { next = filled; }
+    void reset() { next = filled.data(); }
     bool append(Slot* slot) {
         if (next == end) return false;
         *next++ = slot;
         return true;
     }
     void empty_all() {
-        for (Slot** s = filled; s != next; ++s) (*s)->limit = 0;
-        next = filled;
+        for (Slot** s = filled.data(); s != next; ++s) (*s)->limit = 0;
+        next = filled.data();
     }
     template <typename Which>
     void empty_if(const Which& which) {
-        for (Slot** s = filled; s != next;) {
+        for (Slot** s = filled.data(); s != next;) {
             if (which(**s)) {
                 (*s)->limit = 0;
                 *s = *--next;

@@ -21,29 +21,29 @@ void for_registers(F f) {
 
 void move_vectors(Emitter& e, bool to_memory) {
     for (unsigned n = 0; n < 16; ++n) {
-        e.u8_(0x65);
-        e.u8_(0xc4);
-        e.u8_(n < 8 ? 0xe1 : 0x61);
-        e.u8_(0x7c);  // 256 bits
-        e.u8_(to_memory ? 0x11 : 0x10);
+        e.put8(0x65);
+        e.put8(0xc4);
+        e.put8(n < 8 ? 0xe1 : 0x61);
+        e.put8(0x7c);  // 256 bits
+        e.put8(to_memory ? 0x11 : 0x10);
         e.operand(n, Mem{.disp = static_cast<s32>(kOffYmm + n * 32)});
     }
 }
 
 void change_traps(Emitter& e, bool cold) {
-    e.u8_(0x66);
+    e.put8(0x66);
     e.op_rm(false, 0x81, cold ? 1 : 4, gs(kOffFpTraps));  // or, and
-    e.u16_(cold ? u32{kTrapVectorCold} : ~u32{kTrapVectorCold} & 0xffff);
+    e.put16(cold ? u32{kTrapVectorCold} : ~u32{kTrapVectorCold} & 0xffff);
 }
 
 // Leaves BL 1 if they were live.
 void save_vectors(Emitter& e) {
     constexpr unsigned kNotZero = 5;
     e.test_mem32(gs(kOffFpTraps), kTrapVectorCold);
-    e.u8_(0x0f), e.u8_(0x94), e.u8_(0xc3);  // setz bl
+    e.put8(0x0f), e.put8(0x94), e.put8(0xc3);  // setz bl
     u8* cold = e.jcc_near(kNotZero);
     move_vectors(e, true);
-    e.u8_(0xc5), e.u8_(0xf8), e.u8_(0x77);  // vzeroupper
+    e.put8(0xc5), e.put8(0xf8), e.put8(0x77);  // vzeroupper
     change_traps(e, true);
     e.bind(cold);
 }
@@ -78,7 +78,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.store(gs(kOffAddress), kS1);
     e.store(gs(kOffSlot), kS0);
     e.op_rm(false, 0x80, 5, gs(kOffMisses));  // sub byte, imm8
-    e.u8_(1);
+    e.put8(1);
     u8* fill = e.jcc_near(kBelow);
     e.alu_imm(Alu::And, false, kS0, sizeof(Slot) - 1);
     e.alu(Alu::Add, true, kS0, kS1);
@@ -115,14 +115,14 @@ void emit_refill(Emitter& e, bool user, bool write) {
     if (!user) {
         // Only what holds in every address space and with SMAP in force.
         e.op_rm(false, 0xf6, 0, {.base = kRdx, .disp = static_cast<s32>(kOffAux)});  // test byte, imm8
-        e.u8_(kTlbGlobal);
+        e.put8(kTlbGlobal);
         not_global = e.jcc_near(kZero);
         e.alu(Alu::Add, true, kRbx, gs(kOffSlotTlb));
         e.alu(Alu::Cmp, true, kRbx, kRdx);
         other_set = e.jcc_near(kNotZero);
     }
     e.op_rm(true, 0x83, 7, {.base = kS0, .disp = offsetof(Slot, limit)});  // cmp qword, imm8
-    e.u8_(0);
+    e.put8(0);
     u8* known = e.jcc_near(kNotZero);
     e.load(kRbx, gs(log + offsetof(SlotLog, next)));
     e.alu(Alu::Cmp, true, kRbx, gs(log + offsetof(SlotLog, end)));
@@ -162,7 +162,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.alu_imm(Alu::Sub, true, kRsp, 8);
     e.call(kRax);
     e.alu_imm(Alu::Add, true, kRsp, 8);
-    e.u8_(0x84), e.u8_(0xdb);  // test bl, bl
+    e.put8(0x84), e.put8(0xdb);  // test bl, bl
     u8* cold = e.jcc_near(kZero);
     move_vectors(e, false);
     change_traps(e, false);
@@ -226,7 +226,7 @@ void Jit::emit_thunks() {
     e.alu_imm(Alu::Add, true, kRsp, 8);
     e.test(true, kRax, kRax);
     u8* gone = e.jcc_near(kZero);
-    e.u8_(0x84), e.u8_(0xdb);  // test bl, bl
+    e.put8(0x84), e.put8(0xdb);  // test bl, bl
     u8* cold = e.jcc_near(kZero);
     move_vectors(e, false);
     change_traps(e, false);

@@ -245,7 +245,7 @@ void Translator::direct_exit(u64 target, const Item& item, bool backward) {
         r.saved_flags = true;
         e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
         r.stamp = e_.here();
-        e_.u32_(~u32{0});
+        e_.put32(~u32{0});
         Stub stub{.kind = Stub::Kind::ExitSaved};
         stub.add(e_.jcc_near(5));
         stub.exit = &r;

@@ -51,11 +51,11 @@ public:
 private:
     struct Item {
         x86::Insn in;
-        std::array<u8, x86::kMaxInsnLength> bytes;
-        u64 rip;
-        const Op* op;  // the first of the interpreter's ops for it
-        u16 live_in;   // status flags whose values count before it, and after it
-        u16 live_out;
+        std::array<u8, x86::kMaxInsnLength> bytes{};
+        u64 rip = 0;
+        const Op* op = nullptr;  // the first of the interpreter's ops for it
+        u16 live_in = 0;         // status flags whose values count before it, and after it
+        u16 live_out = 0;
     };
     // Code out of the way, made at the end.
     struct Stub {
@@ -67,7 +67,7 @@ private:
             LoadVectors,
             LoadX87,
             Refill,  // looks the page up in the TLB
-        } kind;
+        } kind = Kind::CallOp;
         std::array<u8*, 4> from{};  // the distance fields that lead here
         unsigned count = 0;
         u8* back = nullptr;  // where to go on
@@ -102,8 +102,8 @@ private:
     // A checked access. `stub` is the cold path, for the caller to say where it comes back.
     struct Checked {
         Mem m;
-        size_t stub;
-        bool s0_free;
+        size_t stub = 0;
+        bool s0_free = false;
     };
     // S1 holds the linear address; leaves the addend there. `stub`: when the access cannot be made this way.
     void find_page(size_t stub, Slot* slot, unsigned size, bool write, bool aligned);
