@@ -178,7 +178,9 @@ void emit_refill(Emitter& e, bool user, bool write) {
 }  // namespace
 
 void Jit::emit_thunks() {
-    Emitter e(code_->begin(), code_->end(), code_->to_run());
+    // UndefinedBehaviorSanitizer looks for a function's type in the bytes before it.
+    constexpr unsigned kBeforeFunction = 16;
+    Emitter e(code_->begin() + kBeforeFunction, code_->end(), code_->to_run());
     const Mem rax = gs(kOffReg);
     constexpr unsigned kZero = 4;
 
