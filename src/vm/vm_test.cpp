@@ -254,6 +254,8 @@ TEST_F(VmTest, AResetWhilePausedStaysPaused) {
     vm->start();
     vm->waker(0).wake();
     while (steps.load() == before) std::this_thread::yield();
+    vm->stop();
+    EXPECT_EQ(vm->wait().kind, Ending::Kind::Stopped);
 }
 
 TEST_F(VmTest, StatisticsStopTheCpusForAMomentAndTheyGoOn) {
