@@ -18,7 +18,7 @@ Status MemoryMap::add(std::string name, RegionKind kind, u64 base, std::span<std
     CodeWords code;
     if (kind == RegionKind::Ram) {
         static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) == sizeof(u64));
-        code.reset(static_cast<std::atomic<u64>*>(std::calloc(size / kPageSize, sizeof(u64))));
+        code.reset(static_cast<std::atomic<u64>*>(std::calloc(size / kPageSize, sizeof(std::atomic<u64>))));
         if (code == nullptr)
             return fail(Errc::HostFailure,
                         fmt::format("memory {}: the host has no room to describe it", name));
