@@ -4,6 +4,7 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <sstream>
+#include <unistd.h>
 
 namespace tessera::app {
 namespace {
@@ -22,7 +23,8 @@ struct TraceTest : testing::Test {
         EXPECT_TRUE(traces.has_value());
         return std::move(*traces);
     }
-    std::string path = testing::TempDir() + "tessera_trace_test";
+    // ctest runs each test in a process of its own, several at once.
+    std::string path = testing::TempDir() + "tessera_trace_test_" + std::to_string(getpid());
 };
 
 TEST_F(TraceTest, InstructionsAreDisassembledByMode) {

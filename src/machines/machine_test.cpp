@@ -104,8 +104,8 @@ struct MachineTest : testing::TestWithParam<MachineKind> {
         resets = (*vm)->resets();
         return ending;
     }
-    std::string path =
-        testing::TempDir() + "tessera_machine_test_" + std::to_string(static_cast<int>(GetParam()));
+    // ctest runs each test in a process of its own, several at once.
+    std::string path = testing::TempDir() + "tessera_machine_test_" + std::to_string(getpid());
     Listener listener;
     u64 resets = 0;
 };

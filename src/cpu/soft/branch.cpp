@@ -31,13 +31,7 @@ TESSERA_HANDLER void take_unlinked(Vcpu& c, const Op* op) {
     const u64 page = c.reg[kRipSlot];
     // GAP: a linked branch does not notice that its page is later run through a CS with a lower limit.
     const bool linkable = c.attention.load(std::memory_order_relaxed) == 0 && rip - page < kPageSize;
-    if (linkable) {
-        const u64 lin = page + (c.code64() ? 0 : c.seg[x86::Cs].base);
-        const FetchEntry& entry = fetch_entry(c, c.code64() ? lin : static_cast<u32>(lin));
-        const u64 key = BlockCache::key_of(entry.physical | (rip - page), static_cast<u64>(c.code_size));
-        if (entry.tag == (c.code64() ? lin : static_cast<u32>(lin)))
-            const_cast<Op*>(op)->imm = reinterpret_cast<u64>(c.blocks->find(key));
-    }
+    if (linkable) const_cast<Op*>(op)->imm = reinterpret_cast<u64>(known_block(c, rip).ops);
     TESSERA_MUSTTAIL return continue_at_rip(c, op);
 }
 

@@ -11,25 +11,37 @@ namespace tessera::soft {
     return c.fetch[(lin >> 12) & (kFetchEntries - 1)];
 }
 
-// Goes on at c.rip: straight into its block when address translation, block and permission to go on
-// (c.attention) are at hand, else through the dispatcher. `op` is not looked at.
-TESSERA_HANDLER inline void continue_at_rip(Vcpu& c, const Op* op) {
-    u64 lin = c.rip;
+// A decoded block, and what Vcpu::reg[kRipSlot] is while it runs.
+struct KnownBlock {
+    const Op* ops = nullptr;  // null: not known without the dispatcher
+    u64 page = 0;
+};
+
+// The block at `rip`, if address translation and block are at hand.
+[[nodiscard, gnu::always_inline]] inline KnownBlock known_block(Vcpu& c, u64 rip) {
     u64 base = 0;
     if (!c.code64()) [[unlikely]] {
-        if (c.rip >= c.code_end) return;
+        if (rip >= c.code_end) return {};
         base = c.seg[x86::Cs].base;
-        lin = static_cast<u32>(base + c.rip);
+        rip = static_cast<u32>(base + rip);
     }
-    const FetchEntry& page = fetch_entry(c, lin);
-    if (page.tag != (lin & ~kPageMask) || c.attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    const FetchEntry& page = fetch_entry(c, rip);
+    if (page.tag != (rip & ~kPageMask)) [[unlikely]]
+        return {};
+    const u64 key = BlockCache::key_of(page.physical | (rip & kPageMask), static_cast<u64>(c.code_size));
+    return {.ops = c.blocks->find(key), .page = page.tag - base};
+}
+
+// Goes on at c.rip: straight into its block if it is known and there is permission to go on (c.attention),
+// else through the dispatcher. `op` is not looked at.
+TESSERA_HANDLER inline void continue_at_rip(Vcpu& c, const Op* op) {
+    if (c.attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
         return;
-    const u64 key = BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size));
-    const Op* const found = c.blocks->find(key);
-    if (found == nullptr) [[unlikely]]
+    const KnownBlock block = known_block(c, c.rip);
+    if (block.ops == nullptr) [[unlikely]]
         return;
-    c.reg[kRipSlot] = page.tag - base;
-    op = found;
+    c.reg[kRipSlot] = block.page;
+    op = block.ops;
     TESSERA_MUSTTAIL return op->fn(c, op);
 }
 

@@ -110,19 +110,27 @@ void Translator::emit_ret(const Item& item) {
     const Checked at = check_stack(item, 0, size, false, true);
     e_.op_rm(size == 8, 0x8b, kS0, at.m);
     find_target(item);
-    const Mem above{.base = kGuestRsp,
-                    .disp = static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0))};
-    wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);
+    move_stack(static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0)));
     e_.jmp(code);
 }
 
+void Translator::move_stack(s32 bytes) {
+    const Mem there{.base = kGuestRsp, .disp = bytes};
+    wide() ? e_.lea(kGuestRsp, there) : e_.lea32(kGuestRsp, there);
+}
+
 void Translator::emit_call(const Item& item) {
-    const unsigned size = item.in.operand_size;
-    const u64 back = next_rip(item);
     if (wide() && !is_canonical(branch_target(item))) {
         bail(item, e_.jmp_near());  // #GP
         return;
     }
+    push_return_address(item);
+    direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+}
+
+void Translator::push_return_address(const Item& item) {
+    const unsigned size = item.in.operand_size;
+    const u64 back = next_rip(item);
     const Checked at = check_stack(item, -static_cast<s32>(size), size, true, true);
     if (size == 4) {
         e_.store_imm32(at.m, static_cast<u32>(back));
@@ -132,9 +140,7 @@ void Translator::emit_call(const Item& item) {
         e_.mov_imm(kS0, back);
         e_.store(at.m, kS0);
     }
-    const Mem below{.base = kGuestRsp, .disp = -static_cast<s32>(size)};
-    wide() ? e_.lea(kGuestRsp, below) : e_.lea32(kGuestRsp, below);
-    direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+    move_stack(-static_cast<s32>(size));
 }
 
 void Translator::emit_indirect(const Item& item) {
@@ -167,16 +173,7 @@ void Translator::emit_indirect(const Item& item) {
     const Mem code = gs(kOffTarget);
     e_.load(kS0, {.base = kS1, .disp = 8});
     e_.store(code, kS0);
-    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, true);
-    const u64 back = next_rip(item);
-    if (size == 4) {
-        e_.store_imm32(at.m, static_cast<u32>(back));
-    } else {
-        e_.mov_imm(kS0, back);
-        e_.store(at.m, kS0);
-    }
-    const Mem below{.base = kGuestRsp, .disp = -static_cast<s32>(size)};
-    wide() ? e_.lea(kGuestRsp, below) : e_.lea32(kGuestRsp, below);
+    push_return_address(item);
     e_.jmp(code);
 }
 

@@ -244,8 +244,7 @@ bool Translator::emit_push(const Item& item) {
         if (from == kNoReg) e_.load(from = kS0, slot(in.operand[0].reg));
         e_.op_rm(size == 8, 0x89, from, at.m);
     }
-    const Mem lower{.base = kGuestRsp, .disp = -static_cast<s32>(size)};
-    wide() ? e_.lea(kGuestRsp, lower) : e_.lea32(kGuestRsp, lower);
+    move_stack(-static_cast<s32>(size));
     come_back(at.stub);
     if (source) come_back(source->stub);
     return true;
@@ -257,9 +256,8 @@ bool Translator::emit_pop(const Item& item) {
     if (size != (wide() ? 8 : 4) || !in.is(0, OperandKind::Gpr)) return false;
     const Checked at = check_stack(item, 0, size, false, false);
     const HostReg to = host_of(in.operand[0].reg);
-    const Mem higher{.base = kGuestRsp, .disp = static_cast<s32>(size)};
     e_.op_rm(size == 8, 0x8b, to == kNoReg ? kS0 : to, at.m);
-    if (to != kGuestRsp) wide() ? e_.lea(kGuestRsp, higher) : e_.lea32(kGuestRsp, higher);
+    if (to != kGuestRsp) move_stack(static_cast<s32>(size));
     if (to == kNoReg) e_.store(slot(in.operand[0].reg), kS0);
     come_back(at.stub);
     return true;

@@ -42,20 +42,13 @@ enum class Alu : u8 { Add, Or, Adc, Sbb, And, Sub, Xor, Cmp };
 
 class Emitter {
 public:
-    // Writes to [at, end); the code will run at `at + to_run`.
-    Emitter(u8* at, u8* end, s64 to_run) : at_(at), end_(end), to_run_(to_run) {}
+    // Writes from `at` on; the caller sees to it that there is room for a block.
+    explicit Emitter(u8* at) : at_(at) {}
 
     [[nodiscard]] u8* here() const { return at_; }
-    [[nodiscard]] u64 run_address(const u8* at) const {
-        return reinterpret_cast<u64>(at) + static_cast<u64>(to_run_);
-    }
-    // Bytes that are left; the caller sees to it that an instruction fits before it begins.
-    [[nodiscard]] u64 room() const { return static_cast<u64>(end_ - at_); }
-
     void put8(unsigned value) { *at_++ = static_cast<u8>(value); }
     void put16(unsigned value) { put(static_cast<u16>(value)); }
     void put32(u32 value) { put(value); }
-    void put64(u64 value) { put(value); }
     template <typename T>
     void put(T value) {
         __builtin_memcpy(at_, &value, sizeof(T));
@@ -200,10 +193,6 @@ public:
         op_rm(false, 0xf7, 0, m);
         put32(value);
     }
-    void cmp_mem8(const Mem& m, unsigned value) {
-        op_rm(false, 0x80, 7, m);
-        put8(value);
-    }
     void push(HostReg r) {
         if (r >= 8) put8(0x41);
         put8(0x50 | (r & 7U));
@@ -233,11 +222,6 @@ public:
         put8(0x80 | condition);
         put32(0);
         return at_ - 4;
-    }
-    u8* jcc_short(unsigned condition) {
-        put8(0x70 | condition);
-        put8(0);
-        return at_ - 1;
     }
     u8* jrcxz_short() {
         put8(0xe3);
@@ -272,8 +256,6 @@ private:
     }
 
     u8* at_;
-    u8* end_;
-    s64 to_run_;
 };
 
 }  // namespace tessera::soft::jit

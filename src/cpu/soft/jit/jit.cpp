@@ -36,10 +36,6 @@ TESSERA_HANDLER void run_returned(Vcpu& c, const Op* /*op*/) {
     c.op_completed = true;
 }
 
-}  // namespace
-
-namespace {
-
 TESSERA_HANDLER void run_translated(Vcpu& c, const Op* op) {
     op = Runtime::run(c, op);
     if (op == nullptr) return;
@@ -133,26 +129,16 @@ bool Runtime::may_go_on(const Vcpu& c) {
 // The ops at c.rip if they are at hand; null: by way of the dispatcher.
 const Op* Runtime::interpret_at_rip(Vcpu& c) {
     if (c.attention.load(std::memory_order_relaxed) != 0) return nullptr;
-    u64 lin = c.rip;
-    u64 base = 0;
-    if (!c.code64()) {
-        if (c.rip >= c.code_end) return nullptr;
-        base = c.seg[x86::Cs].base;
-        lin = static_cast<u32>(base + c.rip);
-    }
-    const FetchEntry& page = fetch_entry(c, lin);
-    if (page.tag != (lin & ~kPageMask)) return nullptr;
-    const Op* ops =
-        c.blocks->find(BlockCache::key_of(page.physical | (lin & kPageMask), static_cast<u64>(c.code_size)));
-    if (ops != nullptr) c.reg[kRipSlot] = page.tag - base;
-    return ops;
+    const KnownBlock block = known_block(c, c.rip);
+    if (block.ops != nullptr) c.reg[kRipSlot] = block.page;
+    return block.ops;
 }
 
 const Op* Runtime::run(Vcpu& c, const Op* head) {
     Jit& jit = *c.jit;
     u8 mode = mode_of(c);
     if (mode == kUntranslatable) return head + 1;
-    Translation* t = jit.find(head, mode);
+    Translation* t = jit.find(head, c.reg[kRipSlot], mode);
     if (t == nullptr) {
         const u64 drops = c.blocks->drops;
         t = jit.translate(head, mode);
@@ -297,24 +283,16 @@ bool Jit::is_undefined(const Op* op) {
     return soft::is_undefined(*op);
 }
 
-Translation* Jit::find(const Op* head, u8 mode) {
+Translation* Jit::find(const Op* head, u64 page, u8 mode) {
     for (Translation* t = first_of(*head); t != nullptr; t = t->other)
-        if (t->page == c_.reg[kRipSlot] && t->mode == mode) return t;
+        if (t->page == page && t->mode == mode) return t;
     return nullptr;
 }
 
 Translation* Jit::at_rip(u64 rip, u8 mode) {
-    if (!c_.code64()) rip = static_cast<u32>(rip);
-    const FetchEntry& page = fetch_entry(c_, rip);
-    if (page.tag != (rip & ~kPageMask)) return nullptr;
-    const Op* head = c_.blocks->find(
-        BlockCache::key_of(page.physical | (rip & kPageMask), static_cast<u64>(c_.code_size)));
-    if (head == nullptr || head->fn != run_translated) return nullptr;
-    const u64 before = c_.reg[kRipSlot];
-    c_.reg[kRipSlot] = page.tag;
-    Translation* t = find(head, mode);
-    c_.reg[kRipSlot] = before;
-    return t;
+    const KnownBlock block = known_block(c_, rip);
+    if (block.ops == nullptr || block.ops->fn != run_translated) return nullptr;
+    return find(block.ops, block.page, mode);
 }
 
 Translation* Jit::translate(const Op* head, u8 mode) {
@@ -332,7 +310,7 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     Translation& t = translations_.emplace_back();
     t.page = page;
     t.mode = mode;
-    Emitter e(at_, reinterpret_cast<u8*>(slots_), code_->to_run());
+    Emitter e(at_);
     const size_t exits = exits_.size();
     Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
                           c_.system->count() == 1);
@@ -348,7 +326,6 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     translator.emit();
     ++figures_.translations;
     figures_.instructions += translator.insns();
-    figures_.bytes += static_cast<u64>(e.here() - at_);
     t.end = at_ = e.here();
     for (size_t i = exits; i < exits_.size(); ++i) t.outgoing.push_back(&exits_[i]);
     auto& op = const_cast<Op&>(*head);

@@ -35,7 +35,7 @@ struct ExitRecord {
     const Op* op = nullptr;    // Interpret, Indirect, ByHand
     u8* jump = nullptr;        // Direct: the distance field of the jump to be linked
     u8* unlinked = nullptr;    // where it leads while it is not
-    u8* stamp = nullptr;       // of an exit to another page: the number to compare with Vcpu::exec_gen
+    u8* stamp = nullptr;       // of an exit to another page: the number to compare with exec_gen_*
     Translation* from = nullptr;
     Translation* linked_to = nullptr;
 };
@@ -56,7 +56,7 @@ struct Translation {
 };
 
 struct Figures {
-    u64 translations = 0, instructions = 0, bytes = 0, flushes = 0, drops = 0;
+    u64 translations = 0, instructions = 0, flushes = 0, drops = 0;
     u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0,
         exits_resume = 0, calls = 0;
 };
@@ -89,7 +89,7 @@ private:
     void reset_slots();
     Slot* new_slot();
     Translation* translate(const Op* head, u8 mode);
-    Translation* find(const Op* head, u8 mode);
+    static Translation* find(const Op* head, u64 page, u8 mode);
     Translation* at_rip(u64 rip, u8 mode);
     void link(ExitRecord& exit, Translation& to);
     void unlink(ExitRecord& exit);

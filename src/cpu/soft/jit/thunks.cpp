@@ -180,7 +180,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
 void Jit::emit_thunks() {
     // UndefinedBehaviorSanitizer looks for a function's type in the bytes before it.
     constexpr unsigned kBeforeFunction = 16;
-    Emitter e(code_->begin() + kBeforeFunction, code_->end(), code_->to_run());
+    Emitter e(code_->begin() + kBeforeFunction);
     const Mem rax = gs(kOffReg);
     constexpr unsigned kZero = 4;
 

@@ -4,7 +4,7 @@
 //   guest RAX RCX RDX RBX RBP RSI RDI R8 R12-R15 are in the host registers of the same name, guest RSP in R9;
 //   guest R9 R10 R11 are in memory, Vcpu::reg; R10 and R11 are scratch, S0 and S1;
 //   RSP is the host's stack, GS the Vcpu;
-//   the status flags are the host's, or in Vcpu::status, or both: see Translator::flags_;
+//   the status flags are the host's, or in Vcpu::status, or both: see Translator::in_host_;
 //   vector registers and MXCSR are the host's once a block has found them there (kTrapVectorCold), x87 too.
 #pragma once
 
@@ -139,6 +139,10 @@ private:
     void emit_ret(const Item& item);
     void emit_call(const Item& item);
     void emit_indirect(const Item& item);
+    // Checked before anything is changed.
+    void push_return_address(const Item& item);
+    // RSP += bytes.
+    void move_stack(s32 bytes);
     // Jumps to the code of the address in S0, if the target cache has it.
     void find_target(const Item& item);
 
