@@ -203,7 +203,8 @@ struct Vcpu {
     std::array<u32, kFetchSets> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
     std::array<x86::CodeSize, kFetchSets> target_size{};  // and the size of the code they lead to
     std::array<jit::SlotLog, 2> slot_logs;                // of supervisor and user code
-    alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
+    alignas(32) std::array<Op, 4> jit_ops{};      // the instruction that is executed for translated code
+    alignas(64) std::array<u8, 64> jit_across{};  // what it reads across two pages, side by side
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {
