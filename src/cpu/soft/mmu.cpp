@@ -28,8 +28,15 @@ TESSERA_GUEST_RACES void copy_guest(void* to, const void* from, unsigned size) {
     }
     auto* out = static_cast<u8*>(to);
     const auto* in = static_cast<const u8*>(from);
-    for (; size >= 8; size -= 8, out += 8, in += 8) __builtin_memcpy(out, in, 8);
-    for (; size > 0; --size) *out++ = *in++;
+    const auto piece = [&]<unsigned Size>() {
+        __builtin_memcpy(out, in, Size);
+        out += Size, in += Size;
+    };
+    for (; size >= 16; size -= 16) piece.operator()<16>();
+    if ((size & 8) != 0) piece.operator()<8>();
+    if ((size & 4) != 0) piece.operator()<4>();
+    if ((size & 2) != 0) piece.operator()<2>();
+    if ((size & 1) != 0) piece.operator()<1>();
 }
 
 [[nodiscard]] bool is_apic_page(const Vcpu& c, u64 physical) {
@@ -241,21 +248,36 @@ u8 change_system_byte(Vcpu& c, u64 lin, u8 and_mask, u8 or_mask) {
 
 // --- data
 
+void read_pieces(const HostPieces& from, void* out, unsigned size) {
+    copy_guest(out, from.first, from.first_size);
+    if (from.first_size < size)
+        copy_guest(static_cast<u8*>(out) + from.first_size, from.second, size - from.first_size);
+}
+
 namespace {
 
-// The running code's access, if the translation is at hand.
+// The running code's access must pass `resolve`, also if the translation is at hand.
+[[nodiscard]] bool looked_at(const Vcpu& c) {
+    return c.recording || alignment_checked(c, Privilege::Current);
+}
 [[nodiscard]] u8* remembered_current(Vcpu& c, u64 lin, unsigned size, Access access) {
-    if (c.recording) [[unlikely]]
-        return nullptr;
-    if (alignment_checked(c, Privilege::Current)) [[unlikely]]
+    if (looked_at(c)) [[unlikely]]
         return nullptr;
     return remembered(c, set_of(c, Privilege::Current), lin, size, access);
 }
 
-// Descriptor tables and kernel stacks are nearly always there already.
-[[nodiscard]] u8* remembered_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege) {
-    if (privilege == Privilege::Current) return remembered_current(c, lin, size, access);
-    return remembered(c, set_of(c, privilege), lin, size, access);
+// Also across two pages. Descriptor tables and kernel stacks are nearly always there already.
+[[nodiscard]] HostPieces pieces_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege) {
+    if (privilege == Privilege::Current && looked_at(c)) [[unlikely]]
+        return {};
+    return remembered_pieces(c, set_of(c, privilege), lin, size, access);
+}
+
+// Nobody has decoded code there, or a write would not have been found.
+void write_pieces(const HostPieces& to, const void* in, unsigned size) {
+    copy_guest(to.first, in, to.first_size);
+    if (to.first_size < size)
+        copy_guest(to.second, static_cast<const u8*>(in) + to.first_size, size - to.first_size);
 }
 
 void store_resolved(Vcpu& c, u64 lin, const void* in, unsigned size, Privilege privilege, u8 seg) {
@@ -279,8 +301,8 @@ void store_slow(Vcpu& c, u64 lin, unsigned size, u64 value, u8 seg) {
 
 u64 load_as(Vcpu& c, u64 lin, unsigned size, Privilege privilege, u8 seg) {
     u64 value = 0;
-    if (const u8* host = remembered_as(c, lin, size, Access::Read, privilege)) {
-        copy_guest(&value, host, size);
+    if (const HostPieces host = pieces_as(c, lin, size, Access::Read, privilege); host.first != nullptr) {
+        read_pieces(host, &value, size);
         return value;
     }
     const Target t = resolve(c, lin, size, Access::Read, privilege, seg);
@@ -289,23 +311,25 @@ u64 load_as(Vcpu& c, u64 lin, unsigned size, Privilege privilege, u8 seg) {
 }
 
 void store_as(Vcpu& c, u64 lin, unsigned size, u64 value, Privilege privilege, u8 seg) {
-    if (u8* host = remembered_as(c, lin, size, Access::Write, privilege))
-        copy_guest(host, &value, size);
+    if (const HostPieces host = pieces_as(c, lin, size, Access::Write, privilege); host.first != nullptr)
+        write_pieces(host, &value, size);
     else
         store_resolved(c, lin, &value, size, privilege, seg);
 }
 
 void load_bytes_slow(Vcpu& c, u64 lin, void* out, unsigned size, u8 seg) {
-    if (const u8* host = remembered_current(c, lin, size, Access::Read)) {
-        copy_guest(out, host, size);
+    if (const HostPieces host = pieces_as(c, lin, size, Access::Read, Privilege::Current);
+        host.first != nullptr) {
+        read_pieces(host, out, size);
         return;
     }
     const Target t = resolve(c, lin, size, Access::Read, Privilege::Current, seg);
     read_target(c, t, out, size);
 }
 void store_bytes_slow(Vcpu& c, u64 lin, const void* in, unsigned size, u8 seg) {
-    if (u8* host = remembered_current(c, lin, size, Access::Write))
-        copy_guest(host, in, size);
+    if (const HostPieces host = pieces_as(c, lin, size, Access::Write, Privilege::Current);
+        host.first != nullptr)
+        write_pieces(host, in, size);
     else
         store_resolved(c, lin, in, size, Privilege::Current, seg);
 }
@@ -318,13 +342,9 @@ void store_system(Vcpu& c, u64 lin, unsigned size, u64 value) {
 }
 
 void probe_as(Vcpu& c, u64 lin, unsigned size, Access access, Privilege privilege, u8 seg) {
-    if (privilege != Privilege::Current || access != Access::Execute) {
-        const TlbEntry& e = c.tlb_sets[set_of(c, privilege)][(lin >> 12) & (kTlbEntries - 1)];
-        const u64 tag = access == Access::Write ? e.tag_w : e.tag_r;
-        if (access != Access::Execute && ((lin + (size - 1)) & ~kPageMask) == tag &&
-            !alignment_checked(c, privilege))
-            return;
-    }
+    if (access != Access::Execute && !alignment_checked(c, privilege) &&
+        remembered_pieces(c, set_of(c, privilege), lin, size, access).first != nullptr)
+        return;
     const u64 pending = c.pending_db;
     constexpr unsigned kLargestOperand = 8;
     if (size > kLargestOperand && alignment_checked(c, privilege)) {

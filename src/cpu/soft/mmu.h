@@ -56,6 +56,14 @@ void fill_second(Vcpu& c, u64 lin, u64 page, unsigned shift, const PageRights& r
 // tlb.cpp: the host bytes of [lin, +size), by the first table or brought there from the second. Null if that
 // is not all it takes: then it must be resolved.
 [[nodiscard]] u8* remembered(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access);
+// The same for an access that may cross into a second page. Stores: neither page has decoded code.
+struct HostPieces {
+    u8* first = nullptr;      // null: it must be resolved
+    u8* second = nullptr;     // the bytes from the page boundary on
+    unsigned first_size = 0;  // the access's size, or the bytes before the page boundary
+};
+[[nodiscard]] HostPieces remembered_pieces(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access);
+void read_pieces(const HostPieces& from, void* out, unsigned size);
 // tlb.cpp: remembers a translation for accesses with the rights of `set`.
 void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page);
 

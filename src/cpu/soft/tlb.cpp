@@ -296,6 +296,19 @@ u8* remembered(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access) {
     return wanted == tag ? host() : nullptr;
 }
 
+HostPieces remembered_pieces(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access) {
+    const auto to_boundary = static_cast<unsigned>(kPageSize - (lin & kPageMask));
+    if (size <= to_boundary) return {.first = remembered(c, set, lin, size, access), .first_size = size};
+    u8* first = remembered(c, set, lin, to_boundary, access);
+    if (first == nullptr) return {};
+    u64 next = lin + to_boundary;
+    if (!c.long_mode()) next = static_cast<u32>(next);
+    // The two pages are neighbours in the table: the second does not displace the first.
+    u8* second = remembered(c, set, next, size - to_boundary, access);
+    if (second == nullptr) return {};
+    return {.first = first, .second = second, .first_size = to_boundary};
+}
+
 const FetchEntry& fetch_page(Vcpu& c, u64 lin) {
     if (!c.long_mode()) lin = static_cast<u32>(lin);
     const u64 index = (lin >> 12) & (kFetchEntries - 1);

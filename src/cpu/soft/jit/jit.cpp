@@ -80,14 +80,35 @@ u64 Runtime::run_op(Vcpu& c, const Op* op) {
     return 0;
 }
 
+namespace {
+// An access across two pages goes to the host's bytes where these are neighbours too, else what is read comes
+// from a copy. The slot learns nothing. Writes of up to 8 bytes may be locked, and a lock across pages is not
+// the host's business: it may count as an attack there.
+u64 bring_together(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access) {
+    constexpr unsigned kLargestLocked = 8;  // but for CMPXCHG16B, which is aligned
+    if (access == Access::Write && size <= kLargestLocked) return 0;
+    const HostPieces pieces = remembered_pieces(c, set, lin, size, access);
+    if (pieces.first == nullptr) return 0;
+    const u8* bytes = pieces.first;
+    if (pieces.first + pieces.first_size != pieces.second) {
+        if (access == Access::Write) return 0;
+        read_pieces(pieces, c.jit_across.data(), size);
+        bytes = c.jit_across.data();
+    }
+    c.jit_slot = reinterpret_cast<u64>(bytes) - lin;
+    return 1;
+}
+}  // namespace
+
 u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
     constexpr u64 kSizeBits = sizeof(Slot) - 1;
     const u64 lin = c.jit_address;
     const unsigned size = static_cast<unsigned>(slot_and_size & kSizeBits) + 1;
     const auto set = static_cast<TlbSet>((c.tlb - c.tlb_sets[0].data()) / kTlbEntries);
-    if (set == kTlbNone ||
-        remembered(c, set, lin, size, write != 0 ? Access::Write : Access::Read) == nullptr)
-        return 0;
+    const Access access = write != 0 ? Access::Write : Access::Read;
+    if (set == kTlbNone) return 0;
+    if ((lin & kPageMask) + size > kPageSize) return bring_together(c, set, lin, size, access);
+    if (remembered(c, set, lin, size, access) == nullptr) return 0;
     const TlbEntry& e = tlb_entry(c, lin);
     c.jit_slot = static_cast<u64>(e.addend);
     const bool user = set >= kTlbUser;
