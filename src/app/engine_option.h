@@ -1,6 +1,6 @@
 // The value of `--engine`: which engine executes, and how: NAME[,SETTING...]. The settings are soft's:
 //   jit=on|off      translate guest code (on), or interpret it
-//   cache=SIZE      memory for translated code, 1M to 1G (64M)
+//   cache=SIZE      memory for translated code, 1M to 1G (128M)
 //   check[=N]       run every N-th block (1) in the interpreter too, and stop at the first difference
 //   strict-flags    status flags exact also where only a fault handler could see them
 #pragma once

@@ -17,7 +17,7 @@ TEST(EngineOptionTest, NamesAlone) {
     const EngineOption soft = accepted("soft");
     EXPECT_EQ(soft.engine, Engine::Soft);
     EXPECT_TRUE(soft.soft.jit);
-    EXPECT_EQ(soft.soft.code_cache, u64{64} << 20);
+    EXPECT_EQ(soft.soft.code_cache, u64{128} << 20);
     EXPECT_EQ(soft.soft.check, 0U);
     EXPECT_FALSE(soft.soft.strict_flags);
 }

@@ -150,7 +150,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
         ->add_option(
             "--engine", typed.engine,
             "what executes: auto (default), soft (our own software CPU), kvm (not in this version); soft "
-            "may be followed by ,jit=off (interpret only) ,cache=SIZE (for translated code, 64M) "
+            "may be followed by ,jit=off (interpret only) ,cache=SIZE (for translated code, 128M) "
             ",check or ,check=N (compare every N-th translated block with the interpreter) ,strict-flags")
         ->type_name("NAME[,SETTING...]");
     command

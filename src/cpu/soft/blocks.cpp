@@ -1,4 +1,4 @@
-// The block cache: building blocks from guest code, finding them, dropping them when the code changes.
+// Building blocks from guest code. (The cache itself is in block_cache.cpp.)
 #include "cpu/soft/blocks.h"
 
 #include <algorithm>
@@ -30,21 +30,11 @@ u64 next_page_of(const Vcpu& c, u64 rip) {
 
 // --- ops that blocks begin and end with
 
-// The bytes below were changed: forget this block and look again.
-TESSERA_HANDLER void run_stale(Vcpu& c, const Op* op) {
-    c.rip = insn_rip(c, *op);
-    c.instructions += op->n - 1;
-}
-
 // The end of a block that no branch ended; op->ip is the offset after the last instruction.
 TESSERA_HANDLER void run_end(Vcpu& c, const Op* op) {
     c.instructions += op->n;
     c.rip = insn_rip(c, *op);
     TESSERA_MUSTTAIL return continue_at_rip(c, op);
-}
-TESSERA_HANDLER void run_leave(Vcpu& c, const Op* op) {
-    c.instructions += op->n;
-    c.rip = insn_rip(c, *op);
 }
 
 // Stands before an instruction that reaches into the next page: whether that is still mapped as when it was
@@ -202,8 +192,6 @@ private:
     u64 runs_;  // before the block is translated; 0: never
 };
 
-constexpr u32 kMaxBlockOps = 2 * kMaxBlockInsns + 4;
-
 // Bytes that may be fetched from `rip` before the CS limit ends them (at most a page counts).
 u64 bytes_to_limit(const Vcpu& c, u64 rip) {
     if (c.code64()) return kPageSize;
@@ -276,97 +264,18 @@ BuildResult build(Vcpu& c, u64 rip, FetchEntry first, Op* out, BlockMode mode) {
 
 }  // namespace
 
+TESSERA_HANDLER void run_stale(Vcpu& c, const Op* op) {
+    c.rip = insn_rip(c, *op);
+    c.instructions += op->n - 1;
+}
+
+TESSERA_HANDLER void run_leave(Vcpu& c, const Op* op) {
+    c.instructions += op->n;
+    c.rip = insn_rip(c, *op);
+}
+
 bool is_undefined(const Op& op) {
     return op.fn == Handler{continue_with<undefined>} || op.fn == Handler{continue_with<too_long>};
-}
-
-// --- the cache
-
-BlockCache::BlockCache()
-    : ops(std::make_unique_for_overwrite<Op[]>(kOps)),
-      blocks(std::make_unique_for_overwrite<Block[]>(kBlocks)) {
-    buckets.fill(kNone);
-}
-
-void BlockCache::reserve(u32 wanted_ops) {
-    if (op_count + wanted_ops > kOps || block_count == kBlocks) drop_all();
-}
-
-void BlockCache::drop_all() {
-    if (jit != nullptr) jit->drop_all();
-    hash.fill({});
-    buckets.fill(kNone);
-    op_count = block_count = 0;
-    ++drops;
-}
-
-void BlockCache::insert(const Block& block) {
-    const u32 number = block_count++;
-    Block& b = blocks[number] = block;
-    op_count += b.op_count;
-    for (unsigned i = 0; i < 2; ++i) {
-        if (b.page[i] == kNoPage) continue;
-        u32& head = buckets[(b.page[i] / kPageSize) & (kBuckets - 1)];
-        b.next[i] = head;
-        head = number * 2 + i;
-    }
-    enter(b.key, b.ops);
-    ++builds;
-}
-
-void BlockCache::enter(u64 key, const Op* first) {
-    Set& set = set_of(key);
-    Slot* place = &set[next_way++ % kWays];
-    for (Slot& s : set)
-        if (s.key == 0) place = &s;
-    for (Slot& s : set)
-        if (s.key == key) place = &s;
-    *place = {key, first};
-}
-
-const Op* BlockCache::find_displaced(u64 key) {
-    const u64 page = (key >> 3) & ~kPageMask;
-    u32 link = buckets[(page / kPageSize) & (kBuckets - 1)];
-    while (link != kNone) {
-        const Block& b = blocks[link / 2];
-        if (b.key == key) {
-            enter(key, b.ops);
-            return b.ops;
-        }
-        link = b.next[link % 2];
-    }
-    return nullptr;
-}
-
-void BlockCache::drop_page(u64 page) {
-    ++drops;
-    u32* link = &buckets[(page / kPageSize) & (kBuckets - 1)];
-    while (*link != kNone) {
-        Block& b = blocks[*link / 2];
-        const unsigned i = *link % 2;
-        if (b.page[i] != page && b.key != 0) {
-            link = &b.next[i];
-            continue;
-        }
-        if (b.key != 0) {
-            if (jit != nullptr) jit->drop(b.ops[0]);
-            for (u32 n = 0; n < b.op_count; ++n) const_cast<Op&>(b.ops[n]).fn = run_stale;
-            // The end op counts nothing of its own, unlike an instruction that is not executed.
-            Op& last = const_cast<Op&>(b.ops[b.op_count - 1]);
-            last.fn = run_leave;
-            for (Slot& s : set_of(b.key))
-                if (s.ops == b.ops) s = {};
-            b.key = 0;
-        }
-        *link = b.next[i];
-    }
-}
-
-void BlockCache::statistics(std::vector<Statistic>& out) const {
-    out.push_back({.name = "blocks decoded", .value = builds});
-    out.push_back({.name = "blocks kept", .value = block_count});
-    out.push_back({.name = "decoded code", .value = op_count * sizeof(Op), .unit = Statistic::Unit::Bytes});
-    out.push_back({.name = "drops of decoded code", .value = drops});
 }
 
 const Op* block_at_rip(Vcpu& c, bool single) {
@@ -385,12 +294,11 @@ const Op* block_at_rip(Vcpu& c, bool single) {
     }
 
     for (;;) {
-        cache.reserve(kMaxBlockOps);
-        Op* out = cache.ops.get() + cache.op_count;
-        const u64 drops = cache.drops;
+        Op* out = cache.reserve(kMaxBlockOps);
+        const u64 drops = cache.drops();
         BuildResult result = build(c, c.rip, page, out, mode);
-        if (cache.drops != drops) continue;  // the bytes were changed under our eyes
-        if (!result.cacheable) return out;   // runs once, in place
+        if (cache.drops() != drops) continue;  // the bytes were changed under our eyes
+        if (!result.cacheable) return out;     // runs once, in place
         result.block.key = key;
         cache.insert(result.block);
         return result.block.ops;

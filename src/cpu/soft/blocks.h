@@ -1,14 +1,16 @@
 // Each CPU's cache of decoded code: straight runs of ops, found by physical address and code size.
 #pragma once
 
-#include <memory>
+#include <array>
 #include <vector>
 
+#include "cpu/soft/reserved_memory.h"
 #include "cpu/soft/vcpu.h"
 
 namespace tessera::soft {
 
 inline constexpr unsigned kMaxBlockInsns = 48;
+inline constexpr unsigned kMaxBlockOps = 2 * kMaxBlockInsns + 4;
 
 // What a block's ops depend on besides its bytes.
 struct BlockMode {
@@ -30,40 +32,42 @@ struct Block {
 };
 inline constexpr u64 kNoPage = ~u64{0};
 
-struct BlockCache {
-    // As many places as blocks: with four for each hash, what is in use hardly ever displaces one another.
-    static constexpr u32 kWays = 4, kLogSets = 14;
-    static constexpr u32 kOps = 1 << 19;
-    static constexpr u32 kBlocks = 1 << 16;
-    static constexpr u32 kBuckets = 1 << 12;
-    static constexpr u32 kNone = ~u32{0};
+// What a cache of decoded code may hold. It fills with code as that is decoded, and starts anew when it is
+// full.
+struct BlockCacheBounds {
+    u64 ops;
+    u64 blocks;
+
+    // So much that it is the translated code that fills up: its ops take about as much room as a block's
+    // translation does.
+    static constexpr BlockCacheBounds for_code_cache(u64 bytes) {
+        constexpr u64 kOpsPerBlock = 4;  // more than that, but for the shortest
+        const u64 ops = 2 * bytes / sizeof(Op);
+        return {.ops = ops, .blocks = ops / kOpsPerBlock};
+    }
+};
+
+class BlockCache {
+public:
+    static constexpr u32 kWays = 4;
 
     struct Slot {
         u64 key = 0;
         const Op* ops = nullptr;
     };
-
     using Set = std::array<Slot, kWays>;  // a cache line
 
-    alignas(64) std::array<Set, 1u << kLogSets> hash{};
-    std::unique_ptr<Op[]> ops;
-    std::unique_ptr<Block[]> blocks;
-    u32 op_count = 0;
-    u32 block_count = 0;
-    u32 next_way = 0;
-    jit::Jit* jit = nullptr;  // to be told what is dropped; null: nothing is translated
-    std::array<u32, kBuckets> buckets{};
-    u64 builds = 0;
-    u64 drops = 0;  // changes whenever code was dropped, possibly by another CPU while this one was parked
+    explicit BlockCache(const BlockCacheBounds& bounds);
 
-    BlockCache();
+    // To be told what is dropped; null: nothing is translated.
+    void set_jit(jit::Jit* jit) { jit_ = jit; }
 
     [[nodiscard]] static u64 key_of(u64 physical, u64 mode_bits) { return (physical << 3) | mode_bits; }
-    [[nodiscard]] Set& set_of(u64 key) {
+    [[nodiscard]] Set& set_of(u64 key) const {
         constexpr u64 kGolden = 0x9e37'79b9'7f4a'7c15;
-        return hash[key * kGolden >> (64 - kLogSets)];
+        return sets_[key * kGolden >> shift_];
     }
-    [[nodiscard]] const Op* find(u64 key) {
+    [[nodiscard]] const Op* find(u64 key) const {
         for (const Slot& s : set_of(key))
             if (s.key == key) return s.ops;
         return nullptr;
@@ -71,15 +75,51 @@ struct BlockCache {
     // The same for blocks that were displaced from the hash, which get their place back.
     [[nodiscard]] const Op* find_displaced(u64 key);
 
-    // Makes room for one more block of at most `ops` ops; drops everything if need be.
-    void reserve(u32 wanted_ops);
+    // Makes room for one more block of at most `wanted` ops and returns it; drops everything if need be.
+    Op* reserve(u64 wanted);
+    // block.ops is where reserve said.
     void insert(const Block& block);
-    void enter(u64 key, const Op* first);
     // Drops the blocks that have bytes in the page. Ops being executed turn into "go back to the dispatcher".
     void drop_page(u64 page);
     void drop_all();
 
+    // Changes whenever code was dropped, possibly by another CPU while this one was parked.
+    [[nodiscard]] u64 drops() const { return drops_; }
+    // Blocks that could be found.
+    [[nodiscard]] u64 live() const { return live_; }
     void statistics(std::vector<Statistic>& out) const;
+
+private:
+    static constexpr u32 kNone = ~u32{0};
+    static constexpr unsigned kLeastLogSets = 10;
+    // Blocks for each set when the hash is doubled: with so many, hardly ever are there more than kWays.
+    static constexpr u64 kBlocksPerSet = 2;
+    static constexpr unsigned kLogSetsPerBucket = 2;
+
+    void enter(u64 key, const Op* first);
+    void chain(u32 number);
+    // An empty hash of 1 << log_sets sets, and the chains for it.
+    void clear_hash(unsigned log_sets);
+    void grow_hash();
+    [[nodiscard]] u32& bucket_of(u64 page) const {
+        return buckets_[(page / kPageSize) & (buckets_.size() - 1)];
+    }
+
+    Set* sets_ = nullptr;  // hash_'s
+    unsigned shift_ = 0;
+    u32 next_way_ = 0;
+    u64 live_ = 0;
+    u64 drops_ = 0;
+    ReservedArray<Set> hash_;
+    ReservedArray<u32> buckets_;  // the first block of a page, * 2 + which of its pages that is
+    ReservedArray<Op> ops_;
+    ReservedArray<Block> blocks_;
+    u64 op_count_ = 0;
+    u32 block_count_ = 0;
+    u64 most_blocks_;
+    jit::Jit* jit_ = nullptr;
+    u64 builds_ = 0;
+    u64 flushes_ = 0;
 };
 
 // The block at c.rip, decoded now if it is not in the cache. Raises what the fetch raises.
@@ -87,5 +127,10 @@ const Op* block_at_rip(Vcpu& c, bool single);
 
 // The op raises #UD or #GP for an instruction that is none.
 [[nodiscard]] bool is_undefined(const Op& op);
+
+// The bytes that the op was made from were changed: forget this block and look again.
+TESSERA_HANDLER void run_stale(Vcpu& c, const Op* op);
+// Ends a block that is not to be gone on from.
+TESSERA_HANDLER void run_leave(Vcpu& c, const Op* op);
 
 }  // namespace tessera::soft

@@ -10,8 +10,7 @@ class BlockCacheTest : public ::testing::Test {
 protected:
     // A block of one op at a physical address.
     const Op* add(u64 physical, u64 second_page = kNoPage) {
-        cache_.reserve(4);
-        Op* ops = cache_.ops.get() + cache_.op_count;
+        Op* ops = cache_.reserve(4);
         *ops = Op{};
         const Block block{.key = BlockCache::key_of(physical, 2),
                           .ops = ops,
@@ -27,7 +26,7 @@ protected:
         return found != nullptr ? found : cache_.find_displaced(key);
     }
 
-    BlockCache cache_;
+    BlockCache cache_{BlockCacheBounds{.ops = 1 << 20, .blocks = 1 << 17}};
 };
 
 TEST_F(BlockCacheTest, EveryBlockIsFoundHoweverManyThereAre) {
@@ -38,7 +37,8 @@ TEST_F(BlockCacheTest, EveryBlockIsFoundHoweverManyThereAre) {
 }
 
 TEST_F(BlockCacheTest, WhatWasDisplacedGetsItsPlaceBack) {
-    // More blocks than a place of the hash has ways, all in the same place.
+    // More blocks than a place of the hash has ways, all in the same place; so few that the hash does not
+    // grow.
     const auto* place = &cache_.set_of(BlockCache::key_of(0, 2));
     std::vector<u64> same;
     for (u64 physical = 0; same.size() < 2 * BlockCache::kWays; ++physical)
@@ -73,6 +73,35 @@ TEST_F(BlockCacheTest, ANewBlockOfTheSameAddressCounts) {
     add(0x1ffe, 0x5000);
     const Op* again = add(0x1ffe, 0x6000);
     EXPECT_EQ(look(0x1ffe), again);
+}
+
+TEST_F(BlockCacheTest, WhatWasDroppedIsNotFoundAfterTheHashHasGrown) {
+    add(0x2020);
+    const Op* again = add(0x1ffe, 0x6000);
+    cache_.drop_page(0x2000);
+    for (u64 i = 0; i < 10000; ++i) add(0x10000 + i * 16);
+    EXPECT_EQ(look(0x2020), nullptr);
+    EXPECT_EQ(look(0x1ffe), again);
+    cache_.drop_page(0x6000);
+    EXPECT_EQ(look(0x1ffe), nullptr);
+    for (u64 i = 0; i < 10000; ++i) EXPECT_NE(look(0x10000 + i * 16), nullptr);
+    EXPECT_EQ(cache_.live(), 10000U);
+}
+
+TEST_F(BlockCacheTest, AFullCacheStartsAnew) {
+    for (const BlockCacheBounds& bounds :
+         {BlockCacheBounds{.ops = 256, .blocks = 1000}, BlockCacheBounds{.ops = 4096, .blocks = 100}}) {
+        cache_ = BlockCache(bounds);
+        for (u64 i = 0; i < 1000; ++i) {
+            const u64 drops = cache_.drops();
+            const Op* ops = add(i * 64);
+            EXPECT_EQ(look(i * 64), ops);
+            EXPECT_EQ(look(0) != nullptr, cache_.drops() == 0);
+            EXPECT_LE(cache_.drops() - drops, 1U);
+        }
+        EXPECT_GT(cache_.drops(), 2U);
+        EXPECT_LE(cache_.live(), 252U);
+    }
 }
 
 }  // namespace

@@ -171,7 +171,7 @@ protected:
     NullLock lock_;
     Recorder device_;
     NoInterrupts interrupts_;
-    BlockCache blocks_;
+    BlockCache blocks_{BlockCacheBounds::for_code_cache(kMiB)};
     SoftSystem system_{CpuWorld{memory_, ports_, mmio_, tsc_, nullptr, nullptr}, SoftCpuConfig{}};
     Vcpu& c_ = system_.vcpu(0);
     State state_;

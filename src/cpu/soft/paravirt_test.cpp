@@ -60,7 +60,8 @@ protected:
     MemoryMap memory_;
     IoBus ports_, mmio_;
     NoInterrupts interrupts_;
-    std::array<BlockCache, 2> blocks_;
+    static constexpr BlockCacheBounds kBounds = BlockCacheBounds::for_code_cache(kMiB);
+    std::array<BlockCache, 2> blocks_{BlockCache(kBounds), BlockCache(kBounds)};
     SoftSystem system_;
     Vcpu& c_ = system_.vcpu(0);
 };

@@ -29,13 +29,15 @@ constexpr u64 kDr6SingleStep = 1 << 14;
 
 class SoftCpu final : public Cpu, public CpuWaker {
 public:
-    explicit SoftCpu(Vcpu& vcpu) : c_(vcpu) {
+    explicit SoftCpu(Vcpu& vcpu)
+        : c_(vcpu), blocks_(BlockCacheBounds::for_code_cache(vcpu.system->config().code_cache)) {
         c_.self = &c_;
         c_.slot_tlb = c_.tlb_sets[kTlbSupervisor].data();
         c_.blocks = &blocks_;
         const SoftCpuConfig& config = c_.system->config();
         if (config.jit) jit_ = jit::Jit::create(c_, config.code_cache);
-        c_.jit = blocks_.jit = jit_.get();
+        c_.jit = jit_.get();
+        blocks_.set_jit(c_.jit);
         if (jit_ != nullptr && config.check != 0) checker_ = std::make_unique<jit::Checker>(config.check);
         c_.checker = checker_.get();
     }

@@ -19,19 +19,20 @@ enum class CpuModel : u8 { X86_64_V2, X86_64_V3, Max };
 // Which rows of CPUID's feature table a model has.
 [[nodiscard]] x86::FeatureLevel feature_level(CpuModel model);
 
-// How much translated code may be kept, in bytes.
+// How much translated code a CPU may keep, in bytes. Decoded code, which it is made from, may take up to
+// twice as much. Both take memory as they grow, and start anew when they are full.
 inline constexpr u64 kLeastCodeCache = kMiB;
 inline constexpr u64 kMostCodeCache = kGiB;
 
 struct SoftCpuConfig {
     CpuModel model = CpuModel::Max;
     unsigned cpus = 1;
-    bool jit = true;             // translate to host code where the host allows that; else interpret
-    u64 translate_after = 8;     // runs of a block before it is translated, at least 1
-    u64 code_cache = 64 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
-    u64 check = 0;               // every n-th block is compared with the interpreter; 0: none. One CPU only
-    bool mistranslate = false;   // to see `check` find it: INC of a register adds 2
-    bool strict_flags = false;   // status flags are exact also where only a fault handler could see them
+    bool jit = true;              // translate to host code where the host allows that; else interpret
+    u64 translate_after = 8;      // runs of a block before it is translated, at least 1
+    u64 code_cache = 128 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
+    u64 check = 0;                // every n-th block is compared with the interpreter; 0: none. One CPU only
+    bool mistranslate = false;    // to see `check` find it: INC of a register adds 2
+    bool strict_flags = false;    // status flags are exact also where only a fault handler could see them
 };
 
 // How Cpu::failure() begins when `check` has found a difference; the rest are both states and the block.

@@ -85,7 +85,7 @@ protected:
     MemoryMap memory_;
     IoBus ports_, mmio_;
     NoInterrupts interrupts_;
-    BlockCache blocks_;
+    BlockCache blocks_{BlockCacheBounds::for_code_cache(kMiB)};
     SoftSystem system_{CpuWorld{memory_, ports_, mmio_, tsc_, nullptr, nullptr}, SoftCpuConfig{}};
     Vcpu& c_ = system_.vcpu(0);
 };
@@ -213,9 +213,9 @@ TEST_F(TlbTest, WhenGenerationsRunOutAllDecodedCodeIsDropped) {
     c_.spaces.last_exec_gen = ~0u;
     cr3(1, 0);
     EXPECT_NE(c_.attention & kAttendCodeWrites, 0u);
-    const u64 drops = blocks_.drops;
+    const u64 drops = blocks_.drops();
     system_.take_code_writes(c_);
-    EXPECT_GT(blocks_.drops, drops);
+    EXPECT_GT(blocks_.drops(), drops);
 }
 
 TEST_F(TlbTest, UserPagesStayWithTheirPcid) {

@@ -1,7 +1,9 @@
 // Translated code where it would be easy to get wrong and hard to meet by chance. (What all code has in
 // common, tests/oracle compares.) TestMachine translates blocks at their first run.
+#include <bit>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <vector>
 
 #include "cpu/soft/testing/kernel_rig.h"
 #include "cpu/soft/x86_names.h"
@@ -52,6 +54,79 @@ TEST(Translator, BranchToTheMarkOfAnEmptyTargetIsAProtectionFault) {
     s.gpr[Rax] = u64{1} << 63;
     s = rig.go(s, {0xff, 0xe0});  // jmp rax
     EXPECT_EQ(KernelRig::vector_of(s), kProtection);
+}
+
+// --- little room for code
+
+class LittleRoom : public testing::Test {
+protected:
+    static constexpr u64 kDriver = 0x80000, kFunctions = 0x100000, kSum = 0x70000;
+    static constexpr u32 kCount = 600, kRounds = 5;
+
+    static u32 number_of(u32 function) { return 0x0101'0101 * (function % 100); }
+    static void little_endian(std::vector<u8>& out, u32 value) {
+        for (unsigned i = 0; i < 4; ++i) out.push_back(static_cast<u8>(value >> 8 * i));
+    }
+    // Calls many functions, several times over; returns what they leave in RAX and in memory.
+    static std::pair<u64, u32> run(KernelRig& rig) {
+        std::vector<u8> driver{0xb9};  // mov ecx, rounds
+        little_endian(driver, kRounds);
+        for (u32 f = 0; f < kCount; ++f) {
+            const u64 at = kFunctions + f * 64;
+            std::vector<u8> code{0x48, 0x05};  // add rax, number
+            little_endian(code, number_of(f));
+            code.insert(code.end(), {0x48, 0xd1, 0xc0,  // rol rax, 1
+                                     0x01, 0x03,        // add [rbx], eax
+                                     0xc3});            // ret
+            put(rig, at, code);
+            driver.push_back(0xe8);  // call
+            little_endian(driver, static_cast<u32>(at - (kDriver + driver.size() + 4)));
+        }
+        driver.insert(driver.end(), {0xff, 0xc9, 0x0f, 0x85});  // dec ecx; jnz to the first call
+        little_endian(driver, static_cast<u32>(5 - (driver.size() + 4)));
+        driver.push_back(0xf4);  // hlt
+        put(rig, kDriver, driver);
+        State s = rig.kernel64(0);
+        s.gpr[Rbx] = kSum;
+        rig.write<u32>(kSum, 0);
+        s.rip = kDriver;
+        rig.cpu().set_state(s);
+        EXPECT_EQ(rig.cpu().run().reason, ExitReason::Halted);
+        return {rig.cpu().state().gpr[Rax], rig.read<u32>(kSum)};
+    }
+    static void put(KernelRig& rig, u64 at, const std::vector<u8>& bytes) {
+        for (const u8 byte : bytes) rig.write<u8>(at++, byte);
+    }
+    static std::pair<u64, u32> expected() {
+        u64 rax = 0;
+        u32 sum = 0;
+        for (u32 round = 0; round < kRounds; ++round)
+            for (u32 f = 0; f < kCount; ++f) {
+                rax = std::rotl(rax + number_of(f), 1);
+                sum += static_cast<u32>(rax);
+            }
+        return {rax, sum};
+    }
+    static u64 figure(KernelRig& rig, std::string_view name) {
+        std::vector<Statistic> all;
+        rig.cpu().statistics(all);
+        for (const Statistic& s : all)
+            if (s.name == name) return s.value;
+        ADD_FAILURE() << "no figure " << name;
+        return 0;
+    }
+};
+
+TEST_F(LittleRoom, AFullCodeCacheCostsNothingButTime) {
+    KernelRig rig({.translate_after = 1, .code_cache = 128 * kKiB});
+    EXPECT_EQ(run(rig), expected());
+    EXPECT_GT(figure(rig, "code cache flushes"), 1U);
+}
+
+TEST_F(LittleRoom, AFullCacheOfDecodedCodeCostsNothingButTime) {
+    KernelRig rig({.jit = false, .code_cache = 4 * kKiB});
+    EXPECT_EQ(run(rig), expected());
+    EXPECT_GT(figure(rig, "decoded code full"), 1U);
 }
 
 // --- lockstep

@@ -19,7 +19,7 @@
 namespace tessera::soft {
 
 class SoftSystem;
-struct BlockCache;
+class BlockCache;
 namespace jit {
 class Checker;
 class Jit;

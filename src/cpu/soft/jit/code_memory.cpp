@@ -1,7 +1,6 @@
 #include "cpu/soft/jit/code_memory.h"
 
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -30,14 +29,6 @@ CodeMemory::~CodeMemory() {
     munmap(write_, size_);
     munmap(run_, size_);
     close(file_);
-}
-
-void CodeMemory::release(u8* from) {
-    constexpr u64 kPage = 4096;
-    const u64 first = (static_cast<u64>(from - write_) + kPage - 1) & ~(kPage - 1);
-    if (first < size_)
-        (void)fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first),
-                        static_cast<off_t>(size_ - first));
 }
 
 }  // namespace tessera::soft::jit

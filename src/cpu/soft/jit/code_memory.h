@@ -18,10 +18,9 @@ public:
 
     [[nodiscard]] u8* begin() const { return write_; }
     [[nodiscard]] u8* end() const { return write_ + size_; }
+    [[nodiscard]] u64 size() const { return size_; }
     // What to add to a place in [begin, end) for the address it runs at.
     [[nodiscard]] s64 to_run() const { return reinterpret_cast<s64>(run_) - reinterpret_cast<s64>(write_); }
-    // Gives the pages from `from` on back to the host.
-    void release(u8* from);
 
 private:
     CodeMemory(u8* write, u8* run, u64 size, int file) : write_(write), run_(run), size_(size), file_(file) {}

@@ -18,6 +18,9 @@ namespace tessera::soft::jit {
 namespace {
 
 constexpr u64 kRoomForBlock = 64 * kKiB;
+// Code for each of them at the least.
+constexpr u64 kBytesPerTranslation = 64, kBytesPerExit = 16;
+constexpr u64 kMostExitsOfBlock = u64{kMaxBlockInsns} * 16;
 constexpr u8 kUntranslatable = 0xff;
 
 // What translated code takes for granted beyond the block's key. kUntranslatable: not to be entered now.
@@ -161,9 +164,9 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
     if (mode == kUntranslatable) return head + 1;
     Translation* t = jit.find(head, c.reg[kRipSlot], mode);
     if (t == nullptr) {
-        const u64 drops = c.blocks->drops;
+        const u64 drops = c.blocks->drops();
         t = jit.translate(head, mode);
-        if (c.blocks->drops != drops) {
+        if (c.blocks->drops() != drops) {
             c.rip = insn_rip(c, head[1]);
             return nullptr;
         }
@@ -249,11 +252,11 @@ const Op* Runtime::promote(Vcpu& c, const Op* head) {
         op.imm = c.system->config().translate_after;
         return head + 1;
     }
-    const u64 drops = c.blocks->drops;
+    const u64 drops = c.blocks->drops();
     op.imm = 0;
     op.fn = run_translated;
     Translation* t = c.jit->translate(head, mode);
-    if (c.blocks->drops != drops) {
+    if (c.blocks->drops() != drops) {
         // Decoded code is gone, perhaps this block's too.
         c.rip = insn_rip(c, c.jit_ops[0]);
         return nullptr;
@@ -273,7 +276,11 @@ std::unique_ptr<Jit> Jit::create(Vcpu& c, u64 cache_size) {
     return std::unique_ptr<Jit>(new Jit(c, std::move(code)));
 }
 
-Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code) : c_(c), code_(std::move(code)) {
+Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code)
+    : c_(c),
+      code_(std::move(code)),
+      translations_(code_->size() / kBytesPerTranslation),
+      exits_(code_->size() / kBytesPerExit, kMostExitsOfBlock) {
     emit_thunks();
     reset_slots();
 }
@@ -316,39 +323,41 @@ Translation* Jit::at_rip(u64 rip, u8 mode) {
     return find(block.ops, block.page, mode);
 }
 
+bool Jit::full() const {
+    return static_cast<u64>(reinterpret_cast<u8*>(slots_) - at_) < kRoomForBlock ||
+           translation_count_ == translations_.size() || exit_count_ + kMostExitsOfBlock > exits_.size();
+}
+
+ExitRecord& Jit::new_exit() {
+    return exits_[exit_count_++] = {};
+}
+
 Translation* Jit::translate(const Op* head, u8 mode) {
     // Kept for a caller that finds all blocks gone.
     c_.jit_ops[0] = head[1];
-    if (static_cast<u64>(reinterpret_cast<u8*>(slots_) - at_) < kRoomForBlock) {
+    if (full()) {
         ++figures_.flushes;
         c_.blocks->drop_all();
         return nullptr;
     }
-    const u64 drops = c_.blocks->drops;
+    const u64 drops = c_.blocks->drops();
     const u64 page = c_.reg[kRipSlot];
     const FetchEntry fetched = fetch_entry(c_, page);
     if (fetched.tag != page || fetched.host == nullptr) return nullptr;
-    Translation& t = translations_.emplace_back();
-    t.page = page;
-    t.mode = mode;
+    Translation& t =
+        translations_[translation_count_] = {.page = page, .mode = mode, .exits = &exits_[exit_count_]};
     Emitter e(at_);
-    const size_t exits = exits_.size();
     Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
                           c_.system->count() == 1);
-    if (!translator.read(head)) {
-        translations_.pop_back();
-        return nullptr;
-    }
+    if (!translator.read(head)) return nullptr;
     translator.analyse();
-    if (c_.blocks->drops != drops) {
-        translations_.pop_back();
-        return nullptr;
-    }
+    if (c_.blocks->drops() != drops) return nullptr;
     translator.emit();
+    ++translation_count_;
     ++figures_.translations;
     figures_.instructions += translator.insns();
     t.end = at_ = e.here();
-    for (size_t i = exits; i < exits_.size(); ++i) t.outgoing.push_back(&exits_[i]);
+    t.exit_count = static_cast<u32>(&exits_[exit_count_] - t.exits);
     auto& op = const_cast<Op&>(*head);
     t.other = first_of(op);
     op.imm = reinterpret_cast<u64>(&t);
@@ -381,14 +390,17 @@ void Jit::link(ExitRecord& exit, Translation& to) {
     unlink(exit);
     Emitter::patch(exit.jump, exit.saved_flags ? to.entry_saved : to.entry);
     exit.linked_to = &to;
-    to.incoming.push_back(&exit);
+    exit.previous = nullptr;
+    exit.next = to.incoming;
+    if (to.incoming != nullptr) to.incoming->previous = &exit;
+    to.incoming = &exit;
     ++figures_.links;
 }
 
 void Jit::unlink(ExitRecord& exit) {
     if (exit.linked_to == nullptr) return;
-    auto& list = exit.linked_to->incoming;
-    list.erase(std::remove(list.begin(), list.end(), &exit), list.end());
+    if (exit.next != nullptr) exit.next->previous = exit.previous;
+    (exit.previous != nullptr ? exit.previous->next : exit.linked_to->incoming) = exit.next;
     exit.linked_to = nullptr;
     Emitter::patch(exit.jump, exit.unlinked);
 }
@@ -396,11 +408,8 @@ void Jit::unlink(ExitRecord& exit) {
 void Jit::drop_one(Translation& t) {
     t.dropped = true;
     ++figures_.drops;
-    for (ExitRecord* exit : std::exchange(t.incoming, {})) {
-        exit->linked_to = nullptr;
-        Emitter::patch(exit->jump, exit->unlinked);
-    }
-    for (ExitRecord* exit : t.outgoing) unlink(*exit);
+    while (t.incoming != nullptr) unlink(*t.incoming);
+    for (u32 i = 0; i < t.exit_count; ++i) unlink(t.exits[i]);
 }
 
 void Jit::drop(const Op& head) {
@@ -415,11 +424,9 @@ void Jit::forget_targets() {
 }
 
 void Jit::drop_all() {
-    translations_.clear();
-    exits_.clear();
+    translation_count_ = exit_count_ = 0;
     for (SlotLog& log : c_.slot_logs) log.reset();
     at_ = first_;
-    code_->release(at_);
     reset_slots();
     forget_targets();
 }

@@ -6,12 +6,12 @@
 #pragma once
 
 #include <array>
-#include <deque>
 #include <memory>
 #include <vector>
 
 #include "cpu/soft/blocks.h"
 #include "cpu/soft/jit/code_memory.h"
+#include "cpu/soft/reserved_memory.h"
 #include "cpu/soft/vcpu.h"
 
 namespace tessera::soft::jit {
@@ -38,6 +38,9 @@ struct ExitRecord {
     u8* stamp = nullptr;       // of an exit to another page: the number to compare with exec_gen_*
     Translation* from = nullptr;
     Translation* linked_to = nullptr;
+    // The others that are linked to it.
+    ExitRecord* previous = nullptr;
+    ExitRecord* next = nullptr;
 };
 
 struct Translation {
@@ -50,9 +53,10 @@ struct Translation {
     // For lockstep: every instruction can be undone; flags that some instruction leaves undefined.
     bool checkable = false;
     u16 undefined_flags = 0;
-    Translation* other = nullptr;  // the same block at another page or mode
-    std::vector<ExitRecord*> incoming;
-    std::vector<ExitRecord*> outgoing;
+    Translation* other = nullptr;    // the same block at another page or mode
+    ExitRecord* incoming = nullptr;  // the first exit that is linked to it
+    ExitRecord* exits = nullptr;     // its own, side by side
+    u32 exit_count = 0;
 };
 
 struct Figures {
@@ -89,6 +93,8 @@ private:
     void reset_slots();
     Slot* new_slot();
     Translation* translate(const Op* head, u8 mode);
+    [[nodiscard]] bool full() const;
+    ExitRecord& new_exit();
     static Translation* find(const Op* head, u64 page, u8 mode);
     Translation* at_rip(u64 rip, u8 mode);
     void link(ExitRecord& exit, Translation& to);
@@ -106,8 +112,11 @@ private:
     Slot* slots_ = nullptr;  // the lowest; they grow down from the end of the code memory
     // Of all accesses by RSP: [user][write].
     std::array<std::array<Slot*, 2>, 2> stack_slots_{};
-    std::deque<Translation> translations_;
-    std::deque<ExitRecord> exits_;
+    // Never moved, and forgotten at no cost.
+    ReservedArray<Translation> translations_;
+    ReservedArray<ExitRecord> exits_;
+    u64 translation_count_ = 0;
+    u64 exit_count_ = 0;
     Figures figures_;
 
     // Thunks, in the writable mapping.

@@ -187,7 +187,7 @@ void Translator::flags_written(const Item& item) {
 // --- leaving
 
 ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
-    ExitRecord& r = jit_.exits_.emplace_back();
+    ExitRecord& r = jit_.new_exit();
     r.kind = kind;
     r.n = static_cast<u8>(&item - items_.data());
     r.op = item.op;

@@ -1,0 +1,128 @@
+// The cache of decoded code: finding blocks, dropping them when their code changes.
+#include <bit>
+
+#include "cpu/soft/blocks.h"
+#include "cpu/soft/jit/jit.h"
+
+namespace tessera::soft {
+
+BlockCache::BlockCache(const BlockCacheBounds& bounds)
+    : hash_(1),
+      buckets_(1),
+      ops_(bounds.ops, kMaxBlockOps),
+      blocks_(bounds.blocks),
+      most_blocks_(std::min<u64>(blocks_.size(), kNone / 2)) {
+    clear_hash(kLeastLogSets);
+}
+
+void BlockCache::clear_hash(unsigned log_sets) {
+    hash_ = ReservedArray<Set>(u64{1} << log_sets, u64{1} << log_sets);
+    sets_ = hash_.begin();
+    shift_ = 64 - log_sets;
+    const u64 buckets = u64{1} << (log_sets - kLogSetsPerBucket);
+    buckets_ = ReservedArray<u32>(buckets, buckets);
+    std::fill_n(buckets_.begin(), buckets, kNone);
+}
+
+void BlockCache::grow_hash() {
+    clear_hash(64 - shift_ + 1);
+    for (u32 number = 0; number < block_count_; ++number) {
+        const Block& b = blocks_[number];
+        if (b.key == 0) continue;
+        chain(number);
+        enter(b.key, b.ops);
+    }
+}
+
+Op* BlockCache::reserve(u64 wanted) {
+    if (op_count_ + wanted > ops_.size() || block_count_ == most_blocks_) {
+        ++flushes_;
+        drop_all();
+    }
+    return ops_.begin() + op_count_;
+}
+
+void BlockCache::drop_all() {
+    if (jit_ != nullptr) jit_->drop_all();
+    clear_hash(kLeastLogSets);
+    op_count_ = live_ = block_count_ = 0;
+    ++drops_;
+}
+
+void BlockCache::chain(u32 number) {
+    Block& b = blocks_[number];
+    for (u32 i = 0; i < 2; ++i) {
+        if (b.page[i] == kNoPage) continue;
+        u32& head = bucket_of(b.page[i]);
+        b.next[i] = head;
+        head = number * 2 + i;
+    }
+}
+
+void BlockCache::insert(const Block& block) {
+    const u32 number = block_count_++;
+    blocks_[number] = block;
+    op_count_ += block.op_count;
+    ++builds_;
+    chain(number);
+    enter(block.key, block.ops);
+    if (++live_ > hash_.size() * kBlocksPerSet) grow_hash();
+}
+
+void BlockCache::enter(u64 key, const Op* first) {
+    Set& set = set_of(key);
+    Slot* place = &set[next_way_++ % kWays];
+    for (Slot& s : set)
+        if (s.key == 0) place = &s;
+    for (Slot& s : set)
+        if (s.key == key) place = &s;
+    *place = {key, first};
+}
+
+const Op* BlockCache::find_displaced(u64 key) {
+    u32 link = bucket_of(key >> 3);
+    while (link != kNone) {
+        const Block& b = blocks_[link / 2];
+        if (b.key == key) {
+            enter(key, b.ops);
+            return b.ops;
+        }
+        link = b.next[link % 2];
+    }
+    return nullptr;
+}
+
+void BlockCache::drop_page(u64 page) {
+    ++drops_;
+    u32* link = &bucket_of(page);
+    while (*link != kNone) {
+        Block& b = blocks_[*link / 2];
+        const unsigned i = *link % 2;
+        if (b.page[i] != page && b.key != 0) {
+            link = &b.next[i];
+            continue;
+        }
+        if (b.key != 0) {
+            if (jit_ != nullptr) jit_->drop(b.ops[0]);
+            for (u32 n = 0; n < b.op_count; ++n) const_cast<Op&>(b.ops[n]).fn = run_stale;
+            // The end op counts nothing of its own, unlike an instruction that is not executed.
+            Op& last = const_cast<Op&>(b.ops[b.op_count - 1]);
+            last.fn = run_leave;
+            for (Slot& s : set_of(b.key))
+                if (s.ops == b.ops) s = {};
+            b.key = 0;
+            --live_;
+        }
+        *link = b.next[i];
+    }
+}
+
+void BlockCache::statistics(std::vector<Statistic>& out) const {
+    out.push_back({.name = "blocks decoded", .value = builds_});
+    out.push_back({.name = "blocks kept", .value = live_});
+    out.push_back({.name = "decoded code", .value = op_count_ * sizeof(Op), .unit = Statistic::Unit::Bytes});
+    out.push_back({.name = "drops of decoded code", .value = drops_});
+    out.push_back({.name = "decoded code full", .value = flushes_});
+}
+
+}  // namespace tessera::soft
