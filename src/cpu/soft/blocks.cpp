@@ -136,6 +136,7 @@ public:
     }
     // Only before the first instruction.
     void check_second_page(u64 physical) {
+        if (runs_ != 0) push_head();
         Op op{};
         op.fn = run_check_second_page;
         op.imm = physical;
@@ -274,6 +275,10 @@ TESSERA_HANDLER void run_leave(Vcpu& c, const Op* op) {
     c.rip = insn_rip(c, *op);
 }
 
+bool is_second_page_check(const Op& op) {
+    return op.fn == run_check_second_page;
+}
+
 bool is_undefined(const Op& op) {
     return op.fn == Handler{continue_with<undefined>} || op.fn == Handler{continue_with<too_long>};
 }
@@ -289,8 +294,9 @@ const Op* block_at_rip(Vcpu& c, bool single) {
     const Op* found = cache.find(key);
     if (found == nullptr) found = cache.find_displaced(key);
     if (found != nullptr) {
-        if (found->fn != run_check_second_page) return found;
-        if (fetch_page(c, next_page_of(c, c.rip)).physical == found->imm) return found;
+        const Op& first = c.jit != nullptr && !single ? found[1] : found[0];  // a head stands before it
+        if (!is_second_page_check(first)) return found;
+        if (fetch_page(c, next_page_of(c, c.rip)).physical == first.imm) return found;
     }
 
     for (;;) {

@@ -125,6 +125,9 @@ private:
 // The block at c.rip, decoded now if it is not in the cache. Raises what the fetch raises.
 const Op* block_at_rip(Vcpu& c, bool single);
 
+// The op stands before an instruction that reaches into a second page, whose physical address is its imm.
+[[nodiscard]] bool is_second_page_check(const Op& op);
+
 // The op raises #UD or #GP for an instruction that is none.
 [[nodiscard]] bool is_undefined(const Op& op);
 

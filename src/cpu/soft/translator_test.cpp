@@ -56,6 +56,32 @@ TEST(Translator, BranchToTheMarkOfAnEmptyTargetIsAProtectionFault) {
     EXPECT_EQ(KernelRig::vector_of(s), kProtection);
 }
 
+TEST(Translator, AnInstructionAcrossTwoPagesIsWhatBothPagesHoldNow) {
+    constexpr u64 kSecond = 0x81000, kOther = 0x90000, kFunction = kSecond - 3;
+    KernelRig rig;
+    State s = rig.kernel64(0);
+    rig.put(kFunction, {0xb8, 0xaa, 0xaa, 0x11, 0x11, 0xc3});  // mov eax, 0x1111aaaa; ret
+    rig.put(kOther, {0x22, 0x22, 0xc3});
+    s.gpr[R8] = kFunction;
+    s.gpr[Rsi] = KernelRig::pte_address(kSecond);
+    s.gpr[Rdi] = kSecond;
+    s = rig.go(s, {0xb9, 20,   0,    0,    0,           // mov ecx, 20
+                   0x41, 0xff, 0xd0,                    // call r8
+                   0x48, 0x01, 0xc3,                    // add rbx, rax
+                   0x81, 0x36, 0,    0x10, 0x01, 0,     // xor dword [rsi], kSecond ^ kOther
+                   0x0f, 0x01, 0x3f,                    // invlpg [rdi]
+                   0xff, 0xc9, 0x75, 0xed,              // dec ecx; jnz to call
+                   0xb9, 20,   0,    0,    0,           // mov ecx, 20
+                   0x41, 0xff, 0xd0,                    // call r8
+                   0x48, 0x01, 0xc3,                    // add rbx, rax
+                   0xfe, 0x07, 0xff, 0xc9, 0x75, 0xf4,  // inc byte [rdi]; dec ecx; jnz to call
+                   0xf4});                              // hlt
+    EXPECT_EQ(s.activity, Activity::Halted);
+    u64 sum = 10 * (u64{0x1111'aaaa} + 0x2222'aaaa);
+    for (u64 i = 0; i < 20; ++i) sum += 0x1111'aaaa + (i << 16);
+    EXPECT_EQ(s.gpr[Rbx], sum);
+}
+
 // --- little room for code
 
 class LittleRoom : public testing::Test {

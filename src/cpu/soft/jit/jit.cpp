@@ -33,6 +33,11 @@ constexpr u8 kUntranslatable = 0xff;
     return user;
 }
 
+// Translated code has no CS base but 0.
+[[nodiscard]] u64 next_page(const Vcpu& c, u64 page) {
+    return c.code64() ? page + kPageSize : static_cast<u32>(page + kPageSize);
+}
+
 using Enter = ExitRecord* (*)(Vcpu&, const void*);
 
 TESSERA_HANDLER void run_returned(Vcpu& c, const Op* /*op*/) {
@@ -172,6 +177,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         }
         if (t == nullptr) return head + 1;
     }
+    jit.renew_second_page(*t);
     if (c.checker != nullptr) [[unlikely]] {
         // No two blocks in a row, for each is to be one entry.
         if (c.checker->wanted() && t->checkable)
@@ -200,6 +206,10 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         switch (exit->kind) {
             case ExitKind::Interpret:
                 ++figures.exits_interpret;
+                if (exit->stamp != nullptr && jit.renew_second_page(*exit->from)) {
+                    t = exit->from;
+                    continue;
+                }
                 c.reg[kRipSlot] = exit->from->page;
                 return exit->op;
             case ExitKind::ByHand:
@@ -250,6 +260,11 @@ const Op* Runtime::promote(Vcpu& c, const Op* head) {
     const u8 mode = mode_of(c);
     if (mode == kUntranslatable) {
         op.imm = c.system->config().translate_after;
+        return head + 1;
+    }
+    if (is_second_page_check(head[1]) &&
+        c.jit->second_page(c.reg[kRipSlot]).tag != next_page(c, c.reg[kRipSlot])) {
+        op.imm = 1;  // the check looks it up
         return head + 1;
     }
     const u64 drops = c.blocks->drops();
@@ -344,12 +359,14 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     const u64 page = c_.reg[kRipSlot];
     const FetchEntry fetched = fetch_entry(c_, page);
     if (fetched.tag != page || fetched.host == nullptr) return nullptr;
+    const FetchEntry second = second_page(page);
+    if (is_second_page_check(head[1]) && second.tag != next_page(c_, page)) return nullptr;
     Translation& t =
         translations_[translation_count_] = {.page = page, .mode = mode, .exits = &exits_[exit_count_]};
     Emitter e(at_);
     Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
                           c_.system->count() == 1);
-    if (!translator.read(head)) return nullptr;
+    if (!translator.read(head, second)) return nullptr;
     translator.analyse();
     if (c_.blocks->drops() != drops) return nullptr;
     translator.emit();
@@ -382,9 +399,28 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "handler calls", .value = f.calls});
 }
 
-void Jit::link(ExitRecord& exit, Translation& to) {
+void Jit::stamp(const ExitRecord& exit) {
     const u32 gen = c_.cpl == 3 ? c_.exec_gen_user : c_.exec_gen_kernel;
-    if (exit.stamp != nullptr) __builtin_memcpy(exit.stamp, &gen, sizeof gen);
+    u32 before = 0;
+    __builtin_memcpy(&before, exit.stamp, sizeof before);
+    // The processor dislikes stores to code.
+    if (before != gen) __builtin_memcpy(exit.stamp, &gen, sizeof gen);
+}
+
+const FetchEntry& Jit::second_page(u64 page) {
+    return fetch_entry(c_, next_page(c_, page));
+}
+
+bool Jit::renew_second_page(const Translation& t) {
+    if (t.second_page == nullptr) return true;
+    const FetchEntry& entry = second_page(t.page);
+    if (entry.tag != next_page(c_, t.page) || entry.physical != t.second_page->op->imm) return false;
+    stamp(*t.second_page);
+    return true;
+}
+
+void Jit::link(ExitRecord& exit, Translation& to) {
+    if (exit.stamp != nullptr) stamp(exit);
     if (exit.linked_to == &to || exit.jump == nullptr) return;
     if (exit.from->dropped || to.dropped) return;
     unlink(exit);

@@ -35,7 +35,9 @@ struct ExitRecord {
     const Op* op = nullptr;    // Interpret, Indirect, ByHand
     u8* jump = nullptr;        // Direct: the distance field of the jump to be linked
     u8* unlinked = nullptr;    // where it leads while it is not
-    u8* stamp = nullptr;       // of an exit to another page: the number to compare with exec_gen_*
+    // The number to compare with exec_gen_*: of an exit to another page, or (Interpret) of a block that
+    // reaches into a second one.
+    u8* stamp = nullptr;
     Translation* from = nullptr;
     Translation* linked_to = nullptr;
     // The others that are linked to it.
@@ -50,6 +52,7 @@ struct Translation {
     u8* entry = nullptr;        // flags in the host's; places in the writable mapping
     u8* entry_saved = nullptr;  // flags in Vcpu::status
     u8* end = nullptr;
+    ExitRecord* second_page = nullptr;  // taken when it is not known where the block's second page is
     // For lockstep: every instruction can be undone; flags that some instruction leaves undefined.
     bool checkable = false;
     u16 undefined_flags = 0;
@@ -98,6 +101,10 @@ private:
     static Translation* find(const Op* head, u64 page, u8 mode);
     Translation* at_rip(u64 rip, u8 mode);
     void link(ExitRecord& exit, Translation& to);
+    // The block's second page, if it has one, is where it was when the block was decoded, as far as known.
+    bool renew_second_page(const Translation& t);
+    [[nodiscard]] const FetchEntry& second_page(u64 page);
+    void stamp(const ExitRecord& exit);
     void unlink(ExitRecord& exit);
     void drop_one(Translation& t);
     void forget_targets();

@@ -49,16 +49,24 @@ u64 Translator::branch_target(const Item& item) const {
     return wide() ? rip : static_cast<u32>(rip);
 }
 
-bool Translator::read(const Op* head) {
+bool Translator::read(const Op* head, const FetchEntry& second) {
     out_.checkable = c_.checker != nullptr;
     const x86::FeatureLevel level = feature_level(c_.system->config().model);
     const Op* op = head + 1;
+    if (is_second_page_check(*op)) {
+        if (second.host == nullptr || second.physical != op->imm) return false;
+        second_page_ = op++;
+    }
     for (;;) {
         if (op->len == 0) break;  // the end, or a check of a second page
         Item item{};
         const u64 offset = op->ip;
-        if (offset + op->len > kPageSize) return false;
-        std::memcpy(item.bytes.data(), page_.host + offset, op->len);
+        const u64 in_first = std::min<u64>(op->len, kPageSize - offset);
+        std::memcpy(item.bytes.data(), page_.host + offset, in_first);
+        if (in_first < op->len) {
+            if (second_page_ == nullptr) return false;
+            std::memcpy(item.bytes.data() + in_first, second.host, op->len - in_first);
+        }
         if (x86::decode(std::span(item.bytes.data(), op->len), c_.code_size, level, item.in) !=
                 x86::DecodeStatus::Ok ||
             item.in.length != op->len)
@@ -196,13 +204,14 @@ ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
 }
 
 // The interpreter is to do this instruction. `from` is where the path comes from.
-void Translator::bail(const Item& item, u8* from, ExitKind kind) {
+ExitRecord& Translator::bail(const Item& item, u8* from, ExitKind kind) {
     ExitRecord& r = new_exit(kind, item);
     Stub stub{.kind = in_host_ && !saved_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved};
     if (kind == ExitKind::Indirect) stub.kind = Stub::Kind::ExitIndirect;
     stub.add(from);
     stub.exit = &r;
     stubs_.push_back(stub);
+    return r;
 }
 
 void Translator::attend(ExitRecord& r) {
@@ -308,10 +317,32 @@ void Translator::emit_stubs() {
     }
 }
 
+// A block with an instruction across two pages is good as long as the second is where it was.
+void Translator::check_second_page() {
+    e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
+    in_host_ = false;
+    saved_ = true;
+    u8* stamp = e_.here();
+    e_.put32(~u32{0});
+    ExitRecord& r = bail(items_.front(), e_.jcc_near(5));
+    r.op = second_page_;
+    r.stamp = stamp;
+    out_.second_page = &r;
+}
+
 void Translator::emit() {
-    out_.entry_saved = e_.here();
-    if (items_.front().live_in != 0) restore_flags(kS0);
-    out_.entry = e_.here();
+    const bool live = items_.front().live_in != 0;
+    if (second_page_ != nullptr) {
+        out_.entry = e_.here();
+        if (live) save_flags();
+        out_.entry_saved = e_.here();
+        check_second_page();
+        if (live) restore_flags(kS0);
+    } else {
+        out_.entry_saved = e_.here();
+        if (live) restore_flags(kS0);
+        out_.entry = e_.here();
+    }
     in_host_ = true;
     saved_ = false;
     for (const Item& item : items_) emit_item(item);

@@ -41,8 +41,9 @@ public:
           strict_(strict),
           single_cpu_(single_cpu) {}
 
-    // Decodes what the interpreter's block beginning with `head` has. False: not for translation.
-    bool read(const Op* head);
+    // Decodes what the interpreter's block beginning with `head` has; `second` is the entry of the page after
+    // it. False: not for translation.
+    bool read(const Op* head, const FetchEntry& second);
     void analyse();
     void emit();
 
@@ -150,8 +151,9 @@ private:
     ExitRecord& new_exit(ExitKind kind, const Item& item);
     void direct_exit(u64 target, const Item& item, bool backward);
     void attend(ExitRecord& r);
-    void bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
+    ExitRecord& bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
     void emit_stubs();
+    void check_second_page();
 
     [[nodiscard]] u64 branch_target(const Item& item) const;
     [[nodiscard]] u64 next_rip(const Item& item) const;
@@ -171,6 +173,7 @@ private:
 
     std::vector<Item> items_;
     std::vector<Stub> stubs_;
+    const Op* second_page_ = nullptr;  // the check of it, if the block needs one
     bool ended_ = false;  // by the last item, a branch or an instruction that goes back to the dispatcher
 
     // Where the status flags are. Neither: they do not count.
