@@ -51,7 +51,7 @@ HostPage host_page(const Vcpu& c, u64 physical_page);
     return page.region != nullptr && page.region->kind == RegionKind::Ram;
 }
 // tlb.cpp: the second table. Found: the page of `lin` with the rights the tables gave it.
-[[nodiscard]] bool find_second(const Vcpu& c, u64 lin, SecondTlb::Found& found);
+[[nodiscard]] bool find_second(Vcpu& c, u64 lin, SecondTlb::Found& found);
 void fill_second(Vcpu& c, u64 lin, u64 page, unsigned shift, const PageRights& rights);
 // tlb.cpp: the host bytes of [lin, +size), by the first table or brought there from the second. Null if that
 // is not all it takes: then it must be resolved.

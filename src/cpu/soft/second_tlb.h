@@ -25,7 +25,7 @@ public:
     struct Found {
         u64 page = 0;  // physical, of the 4 KiB page
         u8 shift = 0;
-        bool in_memory = false;  // RAM or ROM, and not the local APIC's page; said of 4 KiB pages only
+        bool in_memory = false;  // RAM or ROM, and not the local APIC's page; not said of 1 GiB pages
         PageRights rights;
     };
 
@@ -46,6 +46,7 @@ public:
         return false;
     }
     // `page` is the physical address of the 4 KiB page at `lin`. Pages of 4 MiB are kept by their halves.
+    // `in_memory` is about all that is kept.
     void insert(u64 lin, u64 page, unsigned shift, const PageRights& rights, bool in_memory, u32 id) {
         const unsigned kept = kept_shift(shift);
         const u64 key = key_of(lin, kept, id);
@@ -56,7 +57,7 @@ public:
         if (rights.dirty) value |= kDirty;
         if (rights.global) value |= kGlobal;
         if (shift == 22) value |= k4M;
-        if (shift == 12 && in_memory) value |= kInMemory;
+        if (in_memory) value |= kInMemory;
         Set& set = set_of(key, id);
         for (Entry& e : set)
             if (e.key == key) {

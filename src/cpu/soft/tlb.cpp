@@ -109,20 +109,48 @@ void renew_user_code(Vcpu& c, AddressSpace& space) {
 
 constexpr std::array<u8, 3> kSecondShifts{12, 21, 30};
 
+[[nodiscard]] bool in_upper_half(const Vcpu& c, u64 lin) {
+    return ((lin >> (c.long_mode() ? 47 : 31)) & 1) != 0;
+}
 // Where the bits of the half that `lin` is in begin in SecondTlbShare::sizes.
 [[nodiscard]] unsigned half_of(const Vcpu& c, u64 lin) {
-    return ((lin >> (c.long_mode() ? 47 : 31)) & 1) != 0 ? kSecondShifts.size() : 0;
+    return in_upper_half(c, lin) ? kSecondShifts.size() : 0;
 }
 
-[[nodiscard]] inline bool look_second(const Vcpu& c, u64 lin, SecondTlb::Found& found) {
-    const unsigned half = half_of(c, lin);
-    for (const SecondTlbShare* share : {&c.spaces.space[c.spaces.current].second, &c.spaces.second_globals}) {
-        const u32 sizes = share->sizes >> half;
-        for (unsigned i = 0; i < kSecondShifts.size(); ++i)
-            if ((sizes >> i & 1) != 0 && c.second_tlb.find(lin, kSecondShifts[i], share->id, found))
-                return true;
+// A look for a size that is not there costs a cache line: the size that was found last goes first.
+[[nodiscard]] bool look_in_share(const SecondTlb& tlb, SecondTlbShare& share, bool upper, u64 lin,
+                                 SecondTlb::Found& found) {
+    const u32 sizes = share.sizes >> (upper ? kSecondShifts.size() : 0);
+    u8& last = share.found_last[upper ? 1 : 0];
+    if ((sizes >> last & 1) != 0 && tlb.find(lin, kSecondShifts[last], share.id, found)) return true;
+    for (u8 i = 0; i < kSecondShifts.size(); ++i) {
+        if (i == last || (sizes >> i & 1) == 0) continue;
+        if (tlb.find(lin, kSecondShifts[i], share.id, found)) {
+            last = i;
+            return true;
+        }
     }
     return false;
+}
+
+[[nodiscard]] inline bool look_second(Vcpu& c, u64 lin, SecondTlb::Found& found) {
+    const bool upper = in_upper_half(c, lin);
+    return look_in_share(c.second_tlb, c.spaces.space[c.spaces.current].second, upper, lin, found) ||
+           look_in_share(c.second_tlb, c.spaces.second_globals, upper, lin, found);
+}
+
+// Whether all that the second table keeps of a page of this size is RAM or ROM, and not where the local APIC
+// is. The APIC's page may be anywhere, and when it moves all translations are flushed.
+[[nodiscard]] bool kept_in_memory(const Vcpu& c, u64 page, unsigned shift) {
+    if (shift == 12) return host_page(c, page).host != nullptr;
+    if (shift == 30) return false;
+    constexpr u64 kKept = u64{1} << 21;
+    constexpr u32 kApicBase = 0x1b;
+    const u64 first = page & ~(kKept - 1);
+    const MemoryRegion* region = c.system->world().memory.find(first);
+    if (region == nullptr || region->size - (first - region->base) < kKept) return false;
+    u64 apic = 0;
+    return c.interrupts->read_msr(kApicBase, apic) == MsrResult::Ok && (apic & ~(kKept - 1)) != first;
 }
 
 void renew_second(Vcpu& c, SecondTlbShare& share) {
@@ -228,10 +256,6 @@ inline void fill_first(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const
         aux |= kTlbInLocalLog;
     }
     if (user && t.global) c.spaces.space[c.spaces.current].has_globals = true;
-    if (t.shift > 12) {
-        AddressSpaces& spaces = c.spaces;
-        (t.global ? spaces.large_globals : spaces.space[spaces.current].large).add(lin, t.shift);
-    }
     forbid_writes(log, e);
     e.tag_r = tag;
     e.addend = static_cast<s64>(reinterpret_cast<u64>(page.host) - tag);
@@ -245,15 +269,18 @@ inline void fill_first(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const
 
 }  // namespace
 
-bool find_second(const Vcpu& c, u64 lin, SecondTlb::Found& found) {
+bool find_second(Vcpu& c, u64 lin, SecondTlb::Found& found) {
     return look_second(c, lin, found);
 }
 
 void fill_second(Vcpu& c, u64 lin, u64 page, unsigned shift, const PageRights& rights) {
-    SecondTlbShare& share = rights.global ? c.spaces.second_globals : c.spaces.space[c.spaces.current].second;
+    AddressSpaces& spaces = c.spaces;
+    AddressSpace& space = spaces.space[spaces.current];
+    SecondTlbShare& share = rights.global ? spaces.second_globals : space.second;
+    if (shift > 12) (rights.global ? spaces.large_globals : space.large).add(lin, shift);
     const auto* kept = std::ranges::find(kSecondShifts, SecondTlb::kept_shift(shift));
     share.sizes |= 1u << (half_of(c, lin) + static_cast<unsigned>(kept - kSecondShifts.begin()));
-    c.second_tlb.insert(lin, page, shift, rights, host_page(c, page).host != nullptr, share.id);
+    c.second_tlb.insert(lin, page, shift, rights, kept_in_memory(c, page, shift), share.id);
 }
 
 void fill_tlb(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const HostPage& page) {

@@ -102,6 +102,7 @@ private:
 struct SecondTlbShare {
     u32 id = 0;
     u32 sizes = 0;
+    std::array<u8, 2> found_last{};  // which size it was, in either half
 };
 
 // What is remembered of one PCID's translations.

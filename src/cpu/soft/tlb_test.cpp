@@ -8,6 +8,7 @@
 #include "base/fake_clock.h"
 #include "cpu/soft/blocks.h"
 #include "cpu/soft/mmu.h"
+#include "cpu/soft/msr.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 
@@ -257,6 +258,27 @@ TEST_F(TlbTest, InvlpgDropsGlobalPagesOfRing3InAllPcids) {
     EXPECT_TRUE(remembered(3, 0x41000)) << "of another PCID, not global";
 }
 
+// [SDM 3A 4.10.2.3] The pieces of a large page that the first table holds go together, also those that came
+// from the second table.
+TEST_F(TlbTest, InvlpgAnywhereInALargePageDropsAllItsPieces) {
+    for (const u64 base : {u64{0}, kLocals, kGlobals})
+        for (const unsigned cpl : {0U, 3U}) {
+            if (cpl == 3 && base == kLocals) continue;
+            cr3(1, 0);
+            use(cpl, base + 0x234000);
+            cr3(2, kKeep);
+            cr3(1, kKeep);
+            use(cpl, base + 0x234000);
+            use(cpl, base + 0x3ff000);
+            ASSERT_TRUE(remembered(cpl, base + 0x234000));
+            flush_tlb_page(c_, base + 0x280000);
+            EXPECT_FALSE(remembered(cpl, base + 0x234000)) << base << " at " << cpl;
+            EXPECT_FALSE(remembered(cpl, base + 0x3ff000)) << base << " at " << cpl;
+            SecondTlb::Found found;
+            EXPECT_FALSE(find_second(c_, base + 0x234000, found));
+        }
+}
+
 TEST_F(TlbTest, InvpcidAddressLeavesGlobalPages) {
     cr3(1, 0);
     use(0, kGlobals + 0x40000);
@@ -317,6 +339,78 @@ TEST_F(TlbTest, TheSecondTableKnowsWhatTheFirstHasForgotten) {
     EXPECT_FALSE(find_second(c_, 0x40123, found)) << "of another PCID";
 }
 
+TEST_F(TlbTest, TheSecondTableFindsPagesOfAllSizesWhicheverWasFoundLast) {
+    constexpr u64 kLargeUser = 0x234000, kLargeGlobal = kGlobals + 0x212000;
+    cr3(1, 0);
+    for (const u64 lin : {u64{0x40000}, kLargeUser, kGlobals + 0x41000, kLargeGlobal}) use(0, lin);
+    SecondTlb::Found found;
+    for (unsigned i = 0; i < 16; ++i) {
+        const bool large = (i >> (i % 4) & 1) != 0, global = (i % 3) == 0;
+        ASSERT_TRUE(find_second(
+            c_, global ? (large ? kLargeGlobal : kGlobals + 0x41000) : (large ? kLargeUser : 0x40000),
+            found));
+        EXPECT_EQ(found.shift, large ? 21 : 12);
+        EXPECT_EQ(found.rights.global, global);
+    }
+}
+
+// Its registers are where IA32_APIC_BASE says, RAM or not.
+class ApicInRam final : public CpuInterrupts {
+public:
+    Events take_events() override { return {}; }
+    [[nodiscard]] bool interrupt_pending() override { return false; }
+    std::optional<u8> acknowledge() override { return std::nullopt; }
+    [[nodiscard]] u8 cr8() override { return 0; }
+    void set_cr8(u8 /*value*/) override {}
+    MsrResult read_msr(u32 index, u64& value) override {
+        if (index != 0x1b) return MsrResult::NotMine;
+        value = page | 0x900;
+        return MsrResult::Ok;
+    }
+    MsrResult write_msr(u32 /*index*/, u64 value) override {
+        page = value & ~kPageMask;
+        return MsrResult::Ok;
+    }
+    [[nodiscard]] bool owns_page(u64 address) const override { return address == page; }
+    u32 read_register(u32 /*offset*/) override { return 0x600dca11; }
+    void write_register(u32 /*offset*/, u32 /*value*/) override {}
+    [[nodiscard]] u32 apic_id() const override { return 0; }
+    [[nodiscard]] bool is_bootstrap() const override { return true; }
+    [[nodiscard]] bool globally_enabled() const override { return true; }
+    void set_tsc_offset(s64 /*offset*/) override {}
+    void init_reset() override {}
+
+    u64 page = 0x2ff000;
+};
+
+TEST_F(TlbTest, ApicInTheMiddleOfALargePageOfRamIsNeverTakenForRam) {
+    ApicInRam apic;
+    c_.interrupts = &apic;
+    cr3(1, 0);
+    const auto read = [&](u64 lin) { return load<u32>(c_, lin, x86::Ds); };
+    for (unsigned i = 0; i < 3; ++i) {
+        EXPECT_EQ(read(kLocals + 0x2fe020), 0u);
+        EXPECT_EQ(read(kLocals + 0x2ff020), 0x600dca11u);
+        cr3(2, kKeep);
+        cr3(1, kKeep);  // the first table has forgotten both
+    }
+    EXPECT_TRUE(write_msr(c_, 0x1b, 0x201900));
+    for (unsigned i = 0; i < 3; ++i) {
+        EXPECT_EQ(read(kLocals + 0x2ff020), 0u);
+        EXPECT_EQ(read(kLocals + 0x201020), 0x600dca11u);
+        cr3(2, kKeep);
+        cr3(1, kKeep);
+    }
+    EXPECT_TRUE(write_msr(c_, 0x1b, 0xfee00900));
+    for (unsigned i = 0; i < 3; ++i) {
+        EXPECT_EQ(read(kLocals + 0x201020), 0u);
+        EXPECT_EQ(read(kLocals + 0x2ff020), 0u);
+        cr3(2, kKeep);
+        cr3(1, kKeep);
+    }
+    c_.interrupts = &interrupts_;
+}
+
 TEST_F(TlbTest, WhenIdsRunOutTheSecondTableIsEmpty) {
     cr3(1, 0);
     use(0, 0x40000);
@@ -341,7 +435,7 @@ TEST(SecondTlbTest, PagesOfAllSizesAreFoundByAnyAddressInThem) {
     constexpr u64 kHigh = 0xffff'8000'0000'0000;
     tlb->insert(kHigh + 0x12345000, 0x777000, 12, rights, true, 5);
     tlb->insert(0x40212000, 0x812000, 21, rights, true, 5);
-    tlb->insert(0x80345000, 0x40345000, 30, {}, true, 5);
+    tlb->insert(0x80345000, 0x40345000, 30, {}, false, 5);
     tlb->insert(0xc0345000, 0x10345000, 22, {}, true, 5);
     SecondTlb::Found found;
     ASSERT_TRUE(tlb->find(kHigh + 0x12345fff, 12, 5, found));
@@ -355,9 +449,10 @@ TEST(SecondTlbTest, PagesOfAllSizesAreFoundByAnyAddressInThem) {
     ASSERT_TRUE(tlb->find(0x403fe123, 21, 5, found));
     EXPECT_EQ(found.page, 0x9fe000u);
     EXPECT_EQ(found.shift, 21);
-    EXPECT_FALSE(found.in_memory) << "nobody has looked at all of it";
+    EXPECT_TRUE(found.in_memory);
     ASSERT_TRUE(tlb->find(0xbffff000, 30, 5, found));
     EXPECT_EQ(found.page, 0x7ffff000u);
+    EXPECT_FALSE(found.in_memory);
     EXPECT_FALSE(found.rights.nx);
     ASSERT_TRUE(tlb->find(0xc03ff000, 21, 5, found));
     EXPECT_EQ(found.page, 0x103ff000u);
