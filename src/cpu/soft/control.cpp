@@ -35,7 +35,9 @@ void set_eflags(Vcpu& c, u64 rflags) {
     // What has waited for IF or TF is looked at once the instruction is done. What comes from now on asks for
     // attention itself.
     const u64 set = changed & c.eflags;
-    if ((set & eflags::kTf) != 0 || ((set & eflags::kIf) != 0 && c.interrupts->interrupt_pending()))
+    if ((set & eflags::kIf) != 0 && c.interrupt_waits != 0)
+        c.interrupt_waits = c.interrupts->interrupt_pending() ? 1 : 0;
+    if ((set & eflags::kTf) != 0 || ((set & eflags::kIf) != 0 && c.interrupt_waits != 0))
         c.attention.fetch_or(kAttendInterrupts);
 }
 

@@ -67,6 +67,7 @@ void import_state(Vcpu& c, const State& in) {
     c.ymm = in.ymm;
     c.activity = in.activity;
     c.shadow = in.interrupt_shadow;
+    c.interrupt_waits = 1;
     c.shadow_mov_ss = in.shadow_is_mov_ss;
     c.nmi_blocked = in.nmi_blocked;
     c.nmi_pending = in.nmi_pending;

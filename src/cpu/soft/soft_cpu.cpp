@@ -90,6 +90,8 @@ private:
             if (must_single_step()) {
                 single_step();
             } else {
+                // STI: nothing is pending yet.
+                c_.shadow = false;
                 const Op* op = block_at_rip(c_, false);
                 op->fn(c_, op);
             }
@@ -97,8 +99,9 @@ private:
     }
 
     [[nodiscard]] bool must_single_step() const {
-        return c_.shadow || steps_ != ~u64{0} || c_.by_hand != 0 || (c_.eflags & x86::eflags::kRf) != 0 ||
-               needs_single_step(c_) || (c_.tracer != nullptr && c_.tracer->instructions);
+        return (c_.shadow && (c_.shadow_mov_ss || c_.interrupt_waits != 0)) || steps_ != ~u64{0} ||
+               c_.by_hand != 0 || (c_.eflags & x86::eflags::kRf) != 0 || needs_single_step(c_) ||
+               (c_.tracer != nullptr && c_.tracer->instructions);
     }
 
     void on_fault() {
@@ -128,6 +131,7 @@ private:
             return Exit{ExitReason::Kicked};
         }
         // Cleared before the inputs are read: what arrives later sets it again.
+        if ((attention & kAttendInterrupts) != 0) c_.interrupt_waits = 1;
         if ((attention & (kAttendInterrupts | kAttendDebug)) != 0)
             c_.attention.fetch_and(~u32{kAttendInterrupts | kAttendDebug});
         if (!c_.shadow) service_events(c_);

@@ -118,6 +118,9 @@ struct Vcpu {
     u8 cpl = 0;
     x86::CodeSize code_size = x86::CodeSize::Bits16;
     std::atomic<u32> attention = 0;
+    // Not 0: an interrupt may be pending; nobody has looked since attention was last asked for one.
+    // Translated code looks at both words at once.
+    u32 interrupt_waits = 1;
     // Generations of code mappings, for whoever remembers where instructions of a linear page are
     // (translated code that jumps from page to page): as long as the number is the one it was when a fetch
     // translation was looked up, the translation is still good. exec_gen_kernel is about fetches at CPL 0-2,
@@ -147,8 +150,8 @@ struct Vcpu {
     u64 host_stack = 0;
     Vcpu* self = nullptr;
     u64 jit_target = 0;                  // of the indirect branch that left translated code
-    u64 jit_address = 0;                 // of the access whose page is looked up,
-    u64 jit_slot = 0;                    // and where it is to be noted
+    u64 jit_address = 0;                 // of the access whose page is looked up; or an exit record
+    u64 jit_slot = 0;                    // where the page looked up is to be noted
     TargetEntry* targets = nullptr;      // the set in force
     const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
     u8 slot_misses = 0;                  // until one fills its slot

@@ -16,6 +16,17 @@ constexpr unsigned kNotEqual = 5;
 
 }  // namespace
 
+void emit_find_target(Emitter& e) {
+    constexpr unsigned kHashShift = 4, kEntryShift = 4;
+    e.mov(kS1, kS0);
+    e.shr_imm(true, kS1, kHashShift);
+    e.alu(Alu::Xor, false, kS1, kS0);
+    e.alu_imm(Alu::And, false, kS1, kTargetEntries - 1);
+    e.shl_imm(false, kS1, kEntryShift);
+    e.alu(Alu::Add, true, kS1, Mem{.disp = static_cast<s32>(kOffTargets), .gs = true});
+    e.alu(Alu::Cmp, true, kS0, {.base = kS1});
+}
+
 void Translator::emit_branch(const Item& item) {
     const Insn& in = item.in;
     const unsigned natural = wide() ? 8 : 4;
@@ -34,7 +45,7 @@ void Translator::emit_branch(const Item& item) {
         case Mnemonic::Call: in.is(0, OperandKind::Relative) ? emit_call(item) : emit_indirect(item); break;
         default:
             if (in.is(0, OperandKind::Relative))
-                direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+                direct_exit(branch_target(item), item);
             else
                 emit_indirect(item);
             break;
@@ -45,11 +56,11 @@ void Translator::emit_branch(const Item& item) {
 void Translator::emit_jcc(const Item& item) {
     if (!in_host_) restore_flags(kS0);
     const u64 target = branch_target(item);
-    const bool backward = target <= item.rip;
-    if (same_page(target) && !backward) {
+    if (same_page(target)) {
         ExitRecord& r = new_exit(ExitKind::Direct, item);
         r.target = target;
         r.n = static_cast<u8>(r.n + 1);
+        r.entry = target <= item.rip ? Entry::Attended : Entry::Plain;
         Stub stub{.kind = Stub::Kind::Exit};
         stub.add(r.jump = e_.jcc_near(item.in.condition));
         stub.exit = &r;
@@ -59,7 +70,7 @@ void Translator::emit_jcc(const Item& item) {
     }
     u8* not_taken = e_.jcc_near(item.in.condition ^ 1U);
     const bool saved = saved_;
-    direct_exit(target, item, backward);
+    direct_exit(target, item);
     e_.bind(not_taken);
     in_host_ = true;
     saved_ = saved;
@@ -81,7 +92,7 @@ void Translator::emit_loop(const Item& item) {
     u8* not_taken = e_.jmp_near();
     const bool saved = saved_;
     const bool in_host = in_host_;
-    direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+    direct_exit(branch_target(item), item);
     e_.bind(not_taken);
     in_host_ = in_host;
     saved_ = saved;
@@ -89,29 +100,19 @@ void Translator::emit_loop(const Item& item) {
 
 // S0: the target. Goes on with S1: its entry in the target cache.
 void Translator::find_target(const Item& item) {
-    constexpr unsigned kHashShift = 4, kEntryShift = 4;
-    e_.mov(kS1, kS0);
-    e_.shr_imm(true, kS1, kHashShift);
-    e_.alu(Alu::Xor, false, kS1, kS0);
-    e_.alu_imm(Alu::And, false, kS1, kTargetEntries - 1);
-    e_.shl_imm(false, kS1, kEntryShift);
-    e_.alu(Alu::Add, true, kS1, gs(kOffTargets));
-    e_.alu(Alu::Cmp, true, kS0, {.base = kS1});
+    emit_find_target(e_);
     bail(item, e_.jcc_near(kNotEqual), ExitKind::Indirect);
-    e_.alu_mem_imm(Alu::Cmp, false, gs(kOffAttention), 0);
-    bail(item, e_.jcc_near(kNotEqual));
 }
 
 void Translator::emit_ret(const Item& item) {
     const Insn& in = item.in;
     const unsigned size = in.operand_size;
-    const Mem code{.base = kS1, .disp = 8};
     if (!saved_) save_flags();
     const Checked at = check_stack(item, 0, size, false, true);
     e_.op_rm(size == 8, 0x8b, kS0, at.m);
     find_target(item);
     move_stack(static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0)));
-    e_.jmp(code);
+    e_.jmp(Mem{.base = kS1, .disp = 8});
 }
 
 void Translator::move_stack(s32 bytes) {
@@ -125,7 +126,7 @@ void Translator::emit_call(const Item& item) {
         return;
     }
     push_return_address(item);
-    direct_exit(branch_target(item), item, branch_target(item) <= item.rip);
+    direct_exit(branch_target(item), item);
 }
 
 void Translator::push_return_address(const Item& item) {

@@ -82,6 +82,8 @@ bool Translator::emit_native(const Item& item) {
             return true;
         case Mnemonic::Push: return emit_push(item);
         case Mnemonic::Cli: return emit_cli(item);
+        case Mnemonic::Sti: return emit_sti(item);
+        case Mnemonic::Pushf: return emit_pushf(item);
         case Mnemonic::Swapgs: return emit_swapgs(item);
         case Mnemonic::Pop: return emit_pop(item);
         case Mnemonic::Leave: return emit_leave(item);
@@ -250,6 +252,33 @@ bool Translator::emit_push(const Item& item) {
     return true;
 }
 
+bool Translator::emit_pushf(const Item& item) {
+    const unsigned size = item.in.operand_size;
+    if (size != (wide() ? 8 : 4)) return false;
+    if (!saved_) save_flags();
+    // AL of what is saved is OF, AH is the low byte of the flags.
+    constexpr unsigned kOverflowBit = 11;
+    e_.op_rm(false, 0x0fb6, kS0, gs(kOffStatus + 1));
+    e_.op_rm(false, 0x0fb6, kS1, gs(kOffStatus));
+    e_.shl_imm(false, kS1, kOverflowBit);
+    e_.alu(Alu::Or, false, kS0, kS1);
+    e_.load(kS1, gs(kOffEflags));
+    e_.alu_imm(Alu::And, true, kS1, ~static_cast<s32>(x86::eflags::kVm | x86::eflags::kRf));
+    e_.alu(Alu::Or, true, kS0, kS1);
+    e_.store(slot(kTempSlot), kS0);
+    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, false);
+    Mem to = at.m;
+    if (!at.s0_free) {
+        e_.lea(kS1, at.m);
+        to = {.base = kS1};
+    }
+    e_.load(kS0, slot(kTempSlot));
+    e_.op_rm(size == 8, 0x89, kS0, to);
+    move_stack(-static_cast<s32>(size));
+    come_back(at.stub);
+    return true;
+}
+
 bool Translator::emit_pop(const Item& item) {
     const Insn& in = item.in;
     const unsigned size = in.operand_size;
@@ -330,6 +359,22 @@ bool Translator::emit_cli(const Item& item) {
     if (user_) return false;
     clobber_flags(item.live_in);
     e_.alu_mem_imm(Alu::And, false, gs(kOffEflags), ~static_cast<s32>(x86::eflags::kIf));
+    return true;
+}
+
+// Nothing looks for interrupts before the block that follows has begun.
+bool Translator::emit_sti(const Item& item) {
+    constexpr unsigned kNotEqual = 5;
+    const u64 next = next_rip(item);
+    if (user_ || !same_page(next)) return false;
+    clobber_flags(item.live_in);
+    const size_t stub = cold_path(item, false);
+    e_.alu_mem_imm(Alu::Cmp, true, gs(kOffAttention), 0);  // and Vcpu::interrupt_waits
+    stubs_[stub].add(e_.jcc_near(kNotEqual));
+    e_.alu_mem_imm(Alu::Or, false, gs(kOffEflags), static_cast<s32>(x86::eflags::kIf));
+    come_back(stub);
+    if (ExitRecord* r = direct_exit(next, item)) r->shadow = true;
+    ended_ = true;
     return true;
 }
 

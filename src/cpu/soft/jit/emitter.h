@@ -46,6 +46,10 @@ public:
     explicit Emitter(u8* at) : at_(at) {}
 
     [[nodiscard]] u8* here() const { return at_; }
+    // The bytes in between are not executed.
+    void align(u64 size) {
+        while (reinterpret_cast<u64>(at_) % size != 0) put8(0xcc);  // INT3
+    }
     void put8(unsigned value) { *at_++ = static_cast<u8>(value); }
     void put16(unsigned value) { put(static_cast<u16>(value)); }
     void put32(u32 value) { put(value); }

@@ -81,9 +81,9 @@ u64 Runtime::run_op(Vcpu& c, const Op* op) {
     c.op_completed = false;
     const Op* first = c.jit_ops.data();
     first->fn(c, first);
-    if (!c.op_completed) return 0;
+    if (!c.op_completed) return known_code(c);
     if (!c.jit_stale) [[likely]]
-        return 1;
+        return kNextInsn;
     c.rip = next_rip(c, last);
     return 0;
 }
@@ -155,6 +155,15 @@ bool Runtime::may_go_on(const Vcpu& c) {
            c.pending_db == 0 && !c.nmi_pending && !c.init_pending && c.by_hand == 0 && !needs_single_step(c);
 }
 
+u64 Runtime::known_code(Vcpu& c) {
+    if (c.attention.load(std::memory_order_relaxed) != 0 || c.shadow || c.checker != nullptr ||
+        !may_go_on(c) || mode_of(c) == kUntranslatable)
+        return 0;
+    prepare(c);
+    const TargetEntry& target = c.targets[TargetSet::index_of(c.rip)];
+    return target.rip == c.rip ? target.code : 0;
+}
+
 // The ops at c.rip if they are at hand; null: by way of the dispatcher.
 const Op* Runtime::interpret_at_rip(Vcpu& c) {
     if (c.attention.load(std::memory_order_relaxed) != 0) return nullptr;
@@ -190,7 +199,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
     Figures& figures = jit.figures_;
     for (;;) {
         prepare(c);
-        ExitRecord* exit = enter(c, jit.run_address(t->entry_saved));
+        ExitRecord* exit = enter(c, jit.run_address(t->entry_fresh));
         if (exit == nullptr) {
             ++figures.exits_resume;
             // What the dispatcher would find nothing to do for.
@@ -198,6 +207,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             mode = mode_of(c);
             t = mode == kUntranslatable ? nullptr : jit.at_rip(c.rip, mode);
             if (t == nullptr) return c.shadow ? nullptr : interpret_at_rip(c);
+            jit.add_target(c.rip, *t);
             // At least one instruction is executed before interrupts are looked for.
             c.shadow = false;
             continue;
@@ -220,10 +230,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
                 return nullptr;
             case ExitKind::Indirect: {
                 ++figures.exits_indirect;
-                if (const Translation* to = jit.at_rip(c.jit_target, mode)) {
-                    c.target_sets[target_set(c)].add(c.jit_target,
-                                                     reinterpret_cast<u64>(jit.run_address(to->entry_saved)));
-                }
+                if (const Translation* to = jit.at_rip(c.jit_target, mode)) jit.add_target(c.jit_target, *to);
                 c.reg[kRipSlot] = exit->from->page;
                 return exit->op;
             }
@@ -232,9 +239,11 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         }
         ++figures.exits_direct;
         c.rip = exit->target;
+        c.shadow = exit->shadow;
         if (c.attention.load(std::memory_order_relaxed) != 0) return nullptr;
         t = jit.at_rip(exit->target, mode);
-        if (t == nullptr) return interpret_at_rip(c);
+        if (t == nullptr) return c.shadow ? nullptr : interpret_at_rip(c);
+        c.shadow = false;
         jit.link(*exit, *t);
     }
 }
@@ -243,10 +252,11 @@ void Runtime::run_once(Vcpu& c, Translation& t) {
     Jit& jit = *c.jit;
     const auto enter = reinterpret_cast<Enter>(const_cast<void*>(jit.run_address(jit.thunk_.enter)));
     prepare(c);
-    const ExitRecord* exit = enter(c, jit.run_address(t.entry_saved));
+    const ExitRecord* exit = enter(c, jit.run_address(t.entry_fresh));
     if (exit == nullptr) return;
     c.instructions += exit->n;
     c.rip = exit->target;
+    c.shadow = exit->shadow;
     if (exit->kind == ExitKind::Direct) return;
     c.reg[kRipSlot] = exit->from->page;
     const Op* op = exit->op;
@@ -399,12 +409,14 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "handler calls", .value = f.calls});
 }
 
-void Jit::stamp(const ExitRecord& exit) {
+bool Jit::write_stamp(const ExitRecord& exit) {
     const u32 gen = c_.cpl == 3 ? c_.exec_gen_user : c_.exec_gen_kernel;
     u32 before = 0;
     __builtin_memcpy(&before, exit.stamp, sizeof before);
     // The processor dislikes stores to code.
-    if (before != gen) __builtin_memcpy(exit.stamp, &gen, sizeof gen);
+    if (before == gen) return false;
+    __builtin_memcpy(exit.stamp, &gen, sizeof gen);
+    return true;
 }
 
 const FetchEntry& Jit::second_page(u64 page) {
@@ -415,16 +427,16 @@ bool Jit::renew_second_page(const Translation& t) {
     if (t.second_page == nullptr) return true;
     const FetchEntry& entry = second_page(t.page);
     if (entry.tag != next_page(c_, t.page) || entry.physical != t.second_page->op->imm) return false;
-    stamp(*t.second_page);
+    write_stamp(*t.second_page);
     return true;
 }
 
 void Jit::link(ExitRecord& exit, Translation& to) {
-    if (exit.stamp != nullptr) stamp(exit);
-    if (exit.linked_to == &to || exit.jump == nullptr) return;
-    if (exit.from->dropped || to.dropped) return;
-    unlink(exit);
-    Emitter::patch(exit.jump, exit.saved_flags ? to.entry_saved : to.entry);
+    if (exit.jump == nullptr || exit.from->dropped || to.dropped) return;
+    if (exit.linked_to != &to) unlink(exit);
+    if (exit.stamp != nullptr) stamp(exit, to);
+    if (exit.linked_to == &to) return;
+    Emitter::patch(exit.jump, to.at(exit.entry));
     exit.linked_to = &to;
     exit.previous = nullptr;
     exit.next = to.incoming;
@@ -433,12 +445,34 @@ void Jit::link(ExitRecord& exit, Translation& to) {
     ++figures_.links;
 }
 
+// A branch that several address spaces take in turn is left to the target cache in time, which each has one
+// of.
+void Jit::stamp(ExitRecord& exit, const Translation& to) {
+    constexpr u8 kShared = 4;
+    if (!write_stamp(exit)) return;
+    if (exit.stamped < kShared) {
+        ++exit.stamped;
+        return;
+    }
+    add_target(exit.target, to);
+    Emitter::patch(exit.mismatch, exit.other_mapping);
+}
+
+void Jit::add_target(u64 rip, const Translation& to) {
+    c_.target_sets[target_set(c_)].add(rip, reinterpret_cast<u64>(run_address(to.entry_saved)));
+}
+
 void Jit::unlink(ExitRecord& exit) {
     if (exit.linked_to == nullptr) return;
     if (exit.next != nullptr) exit.next->previous = exit.previous;
     (exit.previous != nullptr ? exit.previous->next : exit.linked_to->incoming) = exit.next;
     exit.linked_to = nullptr;
+    unlink_jump(exit);
+}
+
+void Jit::unlink_jump(const ExitRecord& exit) {
     Emitter::patch(exit.jump, exit.unlinked);
+    if (exit.mismatch != nullptr) Emitter::patch(exit.mismatch, exit.unlinked);
 }
 
 void Jit::drop_one(Translation& t) {

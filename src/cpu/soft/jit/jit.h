@@ -27,17 +27,30 @@ enum class ExitKind : u8 {
     Resume,     // an interpreter's handler has ended the block; Vcpu::rip is set
 };
 
+// Ways into a translation, by what is known there.
+enum class Entry : u8 {
+    Plain,     // the flags are the host's
+    Attended,  // likewise, and Vcpu::attention is looked at
+    Saved,     // the flags are in Vcpu::status, and Vcpu::attention is looked at
+};
+
 struct ExitRecord {
     ExitKind kind = ExitKind::Direct;
-    bool saved_flags = false;  // link to the entry that takes the flags from Vcpu::status
-    u8 n = 0;                  // instructions of the block executed by then
-    u64 target = 0;            // Direct: RIP
-    const Op* op = nullptr;    // Interpret, Indirect, ByHand
-    u8* jump = nullptr;        // Direct: the distance field of the jump to be linked
-    u8* unlinked = nullptr;    // where it leads while it is not
+    Entry entry = Entry::Plain;  // Direct: to be linked to
+    bool shadow = false;         // interrupts are held back for the instruction at the target
+    u8 n = 0;                    // instructions of the block executed by then
+    u64 target = 0;              // Direct: RIP
+    const Op* op = nullptr;      // Interpret, Indirect, ByHand
+    u8* jump = nullptr;          // Direct: the distance field of the jump to be linked
+    u8* unlinked = nullptr;      // where it leads while it is not
     // The number to compare with exec_gen_*: of an exit to another page, or (Interpret) of a block that
     // reaches into a second one.
     u8* stamp = nullptr;
+    // Of an exit to another page: the jump for when they differ, and where that may lead, to look into the
+    // target cache.
+    u8* mismatch = nullptr;
+    u8* other_mapping = nullptr;
+    u8 stamped = 0;  // how often
     Translation* from = nullptr;
     Translation* linked_to = nullptr;
     // The others that are linked to it.
@@ -49,10 +62,17 @@ struct Translation {
     u64 page = 0;  // Vcpu::reg[kRipSlot] while it runs
     u8 mode = 0;
     bool dropped = false;
-    u8* entry = nullptr;        // flags in the host's; places in the writable mapping
-    u8* entry_saved = nullptr;  // flags in Vcpu::status
+    // Places in the writable mapping.
+    u8* entry = nullptr;
+    u8* entry_attended = nullptr;
+    u8* entry_saved = nullptr;
+    u8* entry_fresh = nullptr;  // the flags are in Vcpu::status; at least one instruction is executed
     u8* end = nullptr;
     ExitRecord* second_page = nullptr;  // taken when it is not known where the block's second page is
+    [[nodiscard]] u8* at(Entry e) const {
+        return e == Entry::Plain ? entry : e == Entry::Attended ? entry_attended : entry_saved;
+    }
+
     // For lockstep: every instruction can be undone; flags that some instruction leaves undefined.
     bool checkable = false;
     u16 undefined_flags = 0;
@@ -104,7 +124,11 @@ private:
     // The block's second page, if it has one, is where it was when the block was decoded, as far as known.
     bool renew_second_page(const Translation& t);
     [[nodiscard]] const FetchEntry& second_page(u64 page);
-    void stamp(const ExitRecord& exit);
+    // Whether it was another.
+    bool write_stamp(const ExitRecord& exit);
+    void stamp(ExitRecord& exit, const Translation& to);
+    void add_target(u64 rip, const Translation& to);
+    static void unlink_jump(const ExitRecord& exit);
     void unlink(ExitRecord& exit);
     void drop_one(Translation& t);
     void forget_targets();
@@ -128,7 +152,7 @@ private:
 
     // Thunks, in the writable mapping.
     struct {
-        u8 *enter, *exit, *exit_saved, *exit_indirect, *call_op, *call_op_saving, *load_vectors;
+        u8 *enter, *exit, *exit_saved, *exit_indirect, *find_target, *call_op, *call_op_saving, *load_vectors;
         std::array<std::array<u8*, 2>, 2> refill;  // [user][write]
     } thunk_{};
 };

@@ -32,6 +32,7 @@ inline constexpr u64 kOffFpu = offsetof(Vcpu, fpu);
 inline constexpr u64 kOffSlotTlb = offsetof(Vcpu, slot_tlb);
 inline constexpr u64 kOffSlotLogs = offsetof(Vcpu, slot_logs);
 inline constexpr u64 kOffEflags = offsetof(Vcpu, eflags);
+static_assert(offsetof(Vcpu, interrupt_waits) == kOffAttention + 4);
 inline constexpr u64 kOffKernelGsBase = offsetof(Vcpu, msr) + offsetof(x86::Msrs, kernel_gs_base);
 #pragma clang diagnostic pop
 inline constexpr u64 kOffAux = offsetof(TlbEntry, aux);

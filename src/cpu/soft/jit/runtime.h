@@ -11,7 +11,9 @@ struct Translation;
 inline constexpr unsigned kInsnsByHand = 32;
 
 struct Runtime {
-    // Executes the instruction whose ops begin at `op`. 0: leave translated code, Vcpu::rip is set.
+    // Executes the instruction whose ops begin at `op`. Where to go on: kNextInsn, or the code of another
+    // block, or 0: leave translated code. Vcpu::rip is set but for kNextInsn.
+    static constexpr u64 kNextInsn = 1;
     static u64 run_op(Vcpu& c, const Op* op);
     // Looks the page of Vcpu::jit_address up for an access by translated code. `slot` has the access's size
     // less one in its low bits. 1: found, Vcpu::jit_slot is the addend; the slot is filled if it may be.
@@ -27,6 +29,8 @@ struct Runtime {
 private:
     static const Op* interpret_at_rip(Vcpu& c);
     static void prepare(Vcpu& c);
+    // The code of the block at Vcpu::rip if the target cache has it and nothing is to be done before, else 0.
+    static u64 known_code(Vcpu& c);
     [[nodiscard]] static bool may_go_on(const Vcpu& c);
 };
 

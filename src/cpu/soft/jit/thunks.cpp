@@ -182,7 +182,7 @@ void Jit::emit_thunks() {
     constexpr unsigned kBeforeFunction = 16;
     Emitter e(code_->begin() + kBeforeFunction);
     const Mem rax = gs(kOffReg);
-    constexpr unsigned kZero = 4;
+    constexpr unsigned kZero = 4, kNotZero = 5;
 
     // ExitRecord* enter(Vcpu& (GS has it), const void* code)
     thunk_.enter = e.here();
@@ -209,6 +209,16 @@ void Jit::emit_thunks() {
     e.mov(kRax, kS1);
     leave(e);
 
+    // S0: RIP of a target, S1: the exit record if the target cache does not have it. The flags are saved.
+    thunk_.find_target = e.here();
+    e.store(gs(kOffAddress), kS1);
+    emit_find_target(e);
+    u8* unknown = e.jcc_near(kNotZero);
+    e.jmp(Mem{.base = kS1, .disp = 8});
+    e.bind(unknown);
+    e.load(kS1, gs(kOffAddress));
+    Emitter::patch(e.jmp_near(), thunk_.exit_saved);
+
     // S1: the op, S0: the page. Called with the stack 8 bytes off its alignment.
     thunk_.call_op_saving = e.here();
     e.store(rax, kRax);
@@ -226,8 +236,11 @@ void Jit::emit_thunks() {
     e.alu_imm(Alu::Sub, true, kRsp, 8);
     e.call(kRax);
     e.alu_imm(Alu::Add, true, kRsp, 8);
-    e.test(true, kRax, kRax);
-    u8* gone = e.jcc_near(kZero);
+    static_assert(Runtime::kNextInsn == 1);
+    constexpr unsigned kBelow = 2, kAbove = 7;
+    e.alu_imm(Alu::Cmp, true, kRax, 1);
+    u8* gone = e.jcc_near(kBelow);
+    u8* elsewhere = e.jcc_near(kAbove);
     e.put8(0x84), e.put8(0xdb);  // test bl, bl
     u8* cold = e.jcc_near(kZero);
     move_vectors(e, false);
@@ -239,8 +252,13 @@ void Jit::emit_thunks() {
     e.load(kRax, rax);
     e.ret();
     e.bind(gone);
-    e.mov_imm(kRax, 0);
     leave(e);
+    e.bind(elsewhere);
+    e.mov(kS1, kRax);
+    for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
+    e.load(kRax, rax);
+    e.alu_imm(Alu::Add, true, kRsp, 8);
+    e.jmp(kS1);
 
     thunk_.load_vectors = e.here();
     move_vectors(e, false);

@@ -17,6 +17,7 @@ using x86::Mnemonic;
 using x86::OperandKind;
 
 constexpr u16 kAll = x86::eflags::kStatus;
+constexpr unsigned kNotEqual = 5;
 
 [[nodiscard]] u16 killed(const Insn& in) {
     switch (in.mnemonic) {
@@ -214,59 +215,71 @@ ExitRecord& Translator::bail(const Item& item, u8* from, ExitKind kind) {
     return r;
 }
 
-void Translator::attend(ExitRecord& r) {
+ExitRecord& Translator::exit_to_itself() {
+    ExitRecord& r = new_exit(ExitKind::Direct, items_.front());
+    r.target = items_.front().rip;
+    return r;
+}
+
+void Translator::attend() {
     e_.alu_mem_imm(Alu::Cmp, false, gs(kOffAttention), 0);
     Stub stub{.kind = Stub::Kind::ExitSaved};
-    stub.add(e_.jcc_near(5));
+    stub.add(e_.jcc_near(kNotEqual));
+    stub.exit = &exit_to_itself();
+    stubs_.push_back(stub);
+}
+
+void Translator::attend_keeping_flags() {
+    e_.mov(kS0, kRcx);
+    e_.load32(kRcx, gs(kOffAttention));
+    u8* nothing = e_.jrcxz_short();
+    e_.mov(kRcx, kS0);
+    Stub stub{.kind = Stub::Kind::Exit};
+    stub.add(e_.jmp_near());
+    stub.exit = &exit_to_itself();
+    stubs_.push_back(stub);
+    e_.bind_short(nothing);
+    e_.mov(kRcx, kS0);
+}
+
+void Translator::linked_jump(ExitRecord& r, Stub::Kind unlinked) {
+    Stub stub{.kind = unlinked};
+    stub.add(r.jump = e_.jmp_near());
+    stub.exit = &r;
+    stub.link = true;
+    stubs_.push_back(stub);
+}
+
+void Translator::other_page_exit(ExitRecord& r) {
+    r.entry = Entry::Saved;
+    e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
+    r.stamp = e_.here();
+    e_.put32(~u32{0});
+    r.mismatch = e_.jcc_near(kNotEqual);
+    linked_jump(r, Stub::Kind::ExitSaved);
+    Stub stub{.kind = Stub::Kind::OtherMapping};
     stub.exit = &r;
     stubs_.push_back(stub);
 }
 
-void Translator::direct_exit(u64 target, const Item& item, bool backward) {
+ExitRecord* Translator::direct_exit(u64 target, const Item& item) {
     if (wide() && !is_canonical(target)) {
-        bail(item, e_.jmp_near());  // #GP
-        return;
+        bail(item, e_.jmp_near());
+        return nullptr;
     }
     ExitRecord& r = new_exit(ExitKind::Direct, item);
     r.target = target;
     r.n = static_cast<u8>(r.n + 1);
     if (same_page(target)) {
-        const u16 live = live_at(target, 0);
-        if (live != 0 && !in_host_) restore_flags(kS0);
-        if (backward && live != 0) {
-            // Nothing here may touch the flags.
-            e_.mov(kS0, kRcx);
-            e_.load32(kRcx, gs(kOffAttention));
-            u8* nothing = e_.jrcxz_short();
-            e_.mov(kRcx, kS0);
-            Stub stub{.kind = Stub::Kind::Exit};
-            stub.add(e_.jmp_near());
-            stub.exit = &r;
-            stubs_.push_back(stub);
-            e_.bind_short(nothing);
-            e_.mov(kRcx, kS0);
-        } else if (backward) {
-            attend(r);
-            in_host_ = false;
-        }
+        if (live_at(target, 0) != 0 && !in_host_) restore_flags(kS0);
+        r.entry = target <= item.rip ? Entry::Attended : Entry::Plain;
+        linked_jump(r, in_host_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved);
     } else {
         if (!saved_) save_flags();
-        r.saved_flags = true;
-        e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
-        r.stamp = e_.here();
-        e_.put32(~u32{0});
-        Stub stub{.kind = Stub::Kind::ExitSaved};
-        stub.add(e_.jcc_near(5));
-        stub.exit = &r;
-        stubs_.push_back(stub);
-        if (backward) attend(r);
         in_host_ = false;
+        other_page_exit(r);
     }
-    Stub stub{.kind = in_host_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved};
-    stub.add(r.jump = e_.jmp_near());
-    stub.exit = &r;
-    stub.link = true;
-    stubs_.push_back(stub);
+    return &r;
 }
 
 void Translator::emit_stubs() {
@@ -293,11 +306,18 @@ void Translator::emit_stubs() {
             case Stub::Kind::ExitSaved:
             case Stub::Kind::ExitIndirect:
                 if (stub.link) stub.exit->unlinked = e_.here();
+                if (stub.link && stub.exit->mismatch != nullptr) e_.bind(stub.exit->mismatch);
                 e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
                 Emitter::patch(e_.jmp_near(), stub.kind == Stub::Kind::Exit ? jit_.thunk_.exit
                                               : stub.kind == Stub::Kind::ExitSaved
                                                   ? jit_.thunk_.exit_saved
                                                   : jit_.thunk_.exit_indirect);
+                break;
+            case Stub::Kind::OtherMapping:
+                stub.exit->other_mapping = e_.here();
+                e_.mov_imm(kS0, stub.exit->target);
+                e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
+                Emitter::patch(e_.jmp_near(), jit_.thunk_.find_target);
                 break;
             case Stub::Kind::Refill: break;
             case Stub::Kind::LoadVectors:
@@ -324,29 +344,50 @@ void Translator::check_second_page() {
     saved_ = true;
     u8* stamp = e_.here();
     e_.put32(~u32{0});
-    ExitRecord& r = bail(items_.front(), e_.jcc_near(5));
+    ExitRecord& r = bail(items_.front(), e_.jcc_near(kNotEqual));
     r.op = second_page_;
     r.stamp = stamp;
     out_.second_page = &r;
 }
 
 void Translator::emit() {
-    const bool live = items_.front().live_in != 0;
+    constexpr unsigned kAlign = 16;
+    e_.align(kAlign);
+    const bool flags_count = items_.front().live_in != 0;
+    in_host_ = flags_count;
+    saved_ = !flags_count;
     if (second_page_ != nullptr) {
-        out_.entry = e_.here();
-        if (live) save_flags();
+        out_.entry_attended = e_.here();
+        if (flags_count) save_flags();
         out_.entry_saved = e_.here();
+        attend();
+        out_.entry_fresh = e_.here();
         check_second_page();
-        if (live) restore_flags(kS0);
+        if (flags_count) restore_flags(kS0);
+    } else if (flags_count) {
+        out_.entry_attended = e_.here();
+        attend_keeping_flags();
     } else {
-        out_.entry_saved = e_.here();
-        if (live) restore_flags(kS0);
-        out_.entry = e_.here();
+        out_.entry_attended = out_.entry_saved = e_.here();
+        attend();
+        out_.entry_fresh = e_.here();
     }
+    out_.entry = e_.here();
     in_host_ = true;
     saved_ = false;
     for (const Item& item : items_) emit_item(item);
-    if (!ended_) direct_exit(next_rip(items_.back()), items_.back(), false);
+    if (!ended_) direct_exit(next_rip(items_.back()), items_.back());
+    if (second_page_ != nullptr) {
+        out_.entry = e_.here();
+        if (flags_count) save_flags();
+        Emitter::patch(e_.jmp_near(), out_.entry_fresh);
+    } else if (flags_count) {
+        out_.entry_saved = e_.here();
+        attend();
+        out_.entry_fresh = e_.here();
+        restore_flags(kS0);
+        Emitter::patch(e_.jmp_near(), out_.entry);
+    }
     emit_stubs();
 }
 

@@ -1,9 +1,9 @@
 // Makes host code of one block of guest code, in one pass after a backward pass over the flags.
 //
 // In translated code
-//   guest RAX RCX RDX RBX RBP RSI RDI R8 R12-R15 are in the host registers of the same name, guest RSP in R9;
-//   guest R9 R10 R11 are in memory, Vcpu::reg; R10 and R11 are scratch, S0 and S1;
-//   RSP is the host's stack, GS the Vcpu;
+//   guest R11 R14 R15, which compilers use least, are in memory, Vcpu::reg; guest RSP is in R15; R14 and R11
+//   are scratch, S0 and S1; all others are in the host registers of the same name;
+//   GS is the Vcpu; RSP is the host's stack;
 //   the status flags are the host's, or in Vcpu::status, or both: see Translator::in_host_;
 //   vector registers and MXCSR are the host's once a block has found them there (kTrapVectorCold), x87 too.
 #pragma once
@@ -19,14 +19,17 @@
 
 namespace tessera::soft::jit {
 
-inline constexpr HostReg kS0 = kR10, kS1 = kR11, kGuestRsp = kR9;
+inline constexpr HostReg kS0 = kR14, kS1 = kR11, kGuestRsp = kR15;
 inline constexpr u8 kModeUser = 1;
 
 // Where guest register `g` lives in the host, or kNoReg: in Vcpu::reg.
 [[nodiscard]] inline HostReg host_of(unsigned g) {
     if (g == 4) return kGuestRsp;
-    return g >= 9 && g <= 11 ? kNoReg : static_cast<HostReg>(g);
+    return g == 11 || g >= 14 ? kNoReg : static_cast<HostReg>(g);
 }
+
+// S0: RIP of a target. Sets S1 to its entry in the target cache, and the zero flag if that is the target's.
+void emit_find_target(Emitter& e);
 
 class Translator {
 public:
@@ -67,7 +70,8 @@ private:
             ExitIndirect,  // likewise, with the target in S0
             LoadVectors,
             LoadX87,
-            Refill,  // looks the page up in the TLB
+            Refill,        // looks the page up in the TLB
+            OtherMapping,  // the target is looked for in the target cache
         } kind = Kind::CallOp;
         std::array<u8*, 4> from{};  // the distance fields that lead here
         unsigned count = 0;
@@ -124,7 +128,9 @@ private:
     void emit_lea(const Item& item);
     [[nodiscard]] bool emit_push(const Item& item);
     [[nodiscard]] bool emit_pop(const Item& item);
+    [[nodiscard]] bool emit_pushf(const Item& item);
     [[nodiscard]] bool emit_cli(const Item& item);
+    [[nodiscard]] bool emit_sti(const Item& item);
     [[nodiscard]] bool emit_swapgs(const Item& item);
     [[nodiscard]] bool emit_leave(const Item& item);
     [[nodiscard]] bool emit_divide(const Item& item);
@@ -149,8 +155,15 @@ private:
 
     // --- leaving
     ExitRecord& new_exit(ExitKind kind, const Item& item);
-    void direct_exit(u64 target, const Item& item, bool backward);
-    void attend(ExitRecord& r);
+    // Null if it cannot be: #GP.
+    ExitRecord* direct_exit(u64 target, const Item& item);
+    // Checks that the page of r.target is mapped as when the exit was linked, and goes there.
+    void other_page_exit(ExitRecord& r);
+    void linked_jump(ExitRecord& r, Stub::Kind unlinked);
+    // At the block's entry: leaves if there is something to attend to. The flags are in Vcpu::status or dead.
+    void attend();
+    void attend_keeping_flags();
+    ExitRecord& exit_to_itself();
     ExitRecord& bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
     void emit_stubs();
     void check_second_page();
