@@ -47,13 +47,16 @@ TEST(Translator, AlignmentIsCheckedOnceAcIsSetThoughThePageIsKnown) {
     EXPECT_EQ(KernelRig::vector_of(s), kAlignmentCheck);
 }
 
-TEST(Translator, BranchToTheMarkOfAnEmptyTargetIsAProtectionFault) {
-    constexpr int kProtection = 13;
-    KernelRig rig;
-    State s = rig.kernel64(3);
-    s.gpr[Rax] = u64{1} << 63;
-    s = rig.go(s, {0xff, 0xe0});  // jmp rax
-    EXPECT_EQ(KernelRig::vector_of(s), kProtection);
+TEST(Translator, BranchToWhatMarksEmptyTargetsIsAPageFault) {
+    constexpr int kPageFault = 14;
+    for (const u64 target : {0, 1}) {
+        KernelRig rig;
+        State s = rig.kernel64(3);
+        s.gpr[Rax] = target;
+        s = rig.go(s, {0xff, 0xe0});  // jmp rax
+        EXPECT_EQ(KernelRig::vector_of(s), kPageFault);
+        EXPECT_EQ(s.cr2, target);
+    }
 }
 
 TEST(Translator, AnInstructionAcrossTwoPagesIsWhatBothPagesHoldNow) {

@@ -2,6 +2,7 @@
 // Everything architectural converts to and from x86::State (convert.cpp).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <csetjmp>
@@ -11,6 +12,7 @@
 #include "cpu/cpu.h"
 #include "cpu/soft/jit/slots.h"
 #include "cpu/soft/op.h"
+#include "cpu/soft/reserved_memory.h"
 #include "cpu/soft/second_tlb.h"
 #include "cpu/soft/tlb.h"
 #include "cpu/x86/insn.h"
@@ -73,14 +75,15 @@ struct Fault {
 
 // Where translated code finds the target of an indirect branch.
 struct TargetEntry {
-    u64 rip = kNoTarget;
-    u64 code = 0;                                   // host address
-    static constexpr u64 kNoTarget = u64{1} << 63;  // not canonical
+    u64 rip = 0;
+    u64 code = 0;  // host address
 };
-// A kernel's way from one process to the next has more than a thousand returns.
-inline constexpr unsigned kTargetEntries = 4096;
+// A compiler at work returns to tens of thousands of places.
+inline constexpr unsigned kTargetEntries = 16384;
 struct TargetSet {
-    std::array<TargetEntry, kTargetEntries> entries{};
+    ReservedArray<TargetEntry> entries{kTargetEntries, kTargetEntries};
+
+    static constexpr u64 kNeverAtItsPlace = 1;  // where address 0 would be
 
     TargetSet() { clear(); }
     void add(u64 rip, u64 code) {
@@ -93,21 +96,21 @@ struct TargetSet {
     [[nodiscard]] static constexpr unsigned index_of(u64 rip) {
         return static_cast<unsigned>((rip >> 4) ^ rip) & (kTargetEntries - 1);
     }
-    // A guest may branch to kNoTarget as well, and must not find it where it looks.
+    // A guest may branch to 0 as well, and must not find an empty entry where it looks.
     void clear() {
         if (filled_ > log_.size())
-            entries.fill({});
+            std::fill_n(entries.begin(), kTargetEntries, TargetEntry{});
         else
             for (u32 i = 0; i < filled_; ++i) entries[log_[i]] = {};
         filled_ = 0;
-        entries[index_of(TargetEntry::kNoTarget)].rip = TargetEntry::kNoTarget | 1;
+        entries[index_of(0)].rip = kNeverAtItsPlace;
     }
 
 private:
     std::array<u16, 512> log_{};  // which entries were filled, so that clearing costs what was
     u32 filled_ = 0;
 };
-static_assert(TargetSet::index_of(TargetEntry::kNoTarget) != TargetSet::index_of(TargetEntry::kNoTarget | 1));
+static_assert(TargetSet::index_of(0) != TargetSet::index_of(TargetSet::kNeverAtItsPlace));
 
 struct Vcpu {
     // --- hot

@@ -191,8 +191,9 @@ void Checker::compare(Vcpu& c, const Op* head, const Translation& t) {
     for (const Op* op = head + 1; op->len != 0; ++op)
         if (op[1].ip != op->ip && page.tag == t.page && page.host != nullptr)
             report += fmt::format("  {:x}: {}\n", t.page + op->ip, hex(page.host + op->ip, op->len));
-    report += fmt::format("host code:\n  {}",
-                          hex(t.entry_attended, static_cast<std::size_t>(t.end - t.entry_attended)));
+    report += fmt::format("host code:\n  {}\n  {}",
+                          hex(t.entry_attended, static_cast<std::size_t>(t.end - t.entry_attended)),
+                          hex(t.stubs, static_cast<std::size_t>(t.stubs_end - t.stubs)));
     failure_ = std::move(report);
 }
 

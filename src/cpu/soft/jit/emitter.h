@@ -46,6 +46,7 @@ public:
     explicit Emitter(u8* at) : at_(at) {}
 
     [[nodiscard]] u8* here() const { return at_; }
+    void move_to(u8* at) { at_ = at; }
     // The bytes in between are not executed.
     void align(u64 size) {
         while (reinterpret_cast<u64>(at_) % size != 0) put8(0xcc);  // INT3

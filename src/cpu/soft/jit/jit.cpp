@@ -17,7 +17,9 @@ namespace tessera::soft::jit {
 
 namespace {
 
-constexpr u64 kRoomForBlock = 64 * kKiB;
+constexpr u64 kRoomForBlock = 32 * kKiB;
+// Of a thousand bytes of code, by what compilers and kernels are translated to.
+constexpr u64 kStubsPerMille = 600;
 // Code for each of them at the least.
 constexpr u64 kBytesPerTranslation = 64, kBytesPerExit = 16;
 constexpr u64 kMostExitsOfBlock = u64{kMaxBlockInsns} * 16;
@@ -122,7 +124,7 @@ u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
     const bool user = set >= kTlbUser;
     if (!user && (set != kTlbSupervisor || (e.aux & kTlbGlobal) == 0)) return 1;
     auto* slot = reinterpret_cast<Slot*>(slot_and_size & ~kSizeBits);  // NOLINT(performance-no-int-to-ptr)
-    if (slot->limit == 0 && !c.slot_logs[user ? 1 : 0].append(slot)) return 1;
+    if (slot->limit == 0) c.slot_logs[user ? 1 : 0].append(slot);
     slot->page = lin & ~kPageMask;
     slot->addend = e.addend;
     slot->limit = kPageSize + 1 - size - slot->less;
@@ -144,7 +146,7 @@ void Runtime::prepare(Vcpu& c) {
         c.target_size[set] = c.code_size;
         c.target_sets[set].clear();
     }
-    c.targets = c.target_sets[set].entries.data();
+    c.targets = c.target_sets[set].entries.begin();
     c.jit_stale = false;
 }
 
@@ -307,6 +309,8 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code)
       translations_(code_->size() / kBytesPerTranslation),
       exits_(code_->size() / kBytesPerExit, kMostExitsOfBlock) {
     emit_thunks();
+    first_stubs_ = stubs_at_ =
+        first_ + static_cast<u64>(code_->end() - first_) * (1000 - kStubsPerMille) / 1000;
     reset_slots();
 }
 
@@ -349,7 +353,8 @@ Translation* Jit::at_rip(u64 rip, u8 mode) {
 }
 
 bool Jit::full() const {
-    return static_cast<u64>(reinterpret_cast<u8*>(slots_) - at_) < kRoomForBlock ||
+    return static_cast<u64>(first_stubs_ - at_) < kRoomForBlock ||
+           static_cast<u64>(reinterpret_cast<u8*>(slots_) - stubs_at_) < kRoomForBlock ||
            translation_count_ == translations_.size() || exit_count_ + kMostExitsOfBlock > exits_.size();
 }
 
@@ -383,7 +388,8 @@ Translation* Jit::translate(const Op* head, u8 mode) {
     ++translation_count_;
     ++figures_.translations;
     figures_.instructions += translator.insns();
-    t.end = at_ = e.here();
+    at_ = t.end;
+    stubs_at_ = t.stubs_end;
     t.exit_count = static_cast<u32>(&exits_[exit_count_] - t.exits);
     auto& op = const_cast<Op&>(*head);
     t.other = first_of(op);
@@ -396,7 +402,8 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "blocks translated", .value = f.translations});
     out.push_back({.name = "instructions translated", .value = f.instructions});
     out.push_back({.name = "code cache",
-                   .value = static_cast<u64>(at_ - code_->begin()),
+                   .value = static_cast<u64>((at_ - code_->begin()) + (stubs_at_ - first_stubs_)) +
+                            static_cast<u64>(code_->end() - reinterpret_cast<u8*>(slots_)),
                    .unit = Statistic::Unit::Bytes});
     out.push_back({.name = "code cache flushes", .value = f.flushes});
     out.push_back({.name = "translations dropped", .value = f.drops});
@@ -497,6 +504,7 @@ void Jit::drop_all() {
     translation_count_ = exit_count_ = 0;
     for (SlotLog& log : c_.slot_logs) log.reset();
     at_ = first_;
+    stubs_at_ = first_stubs_;
     reset_slots();
     forget_targets();
 }

@@ -68,6 +68,8 @@ struct Translation {
     u8* entry_saved = nullptr;
     u8* entry_fresh = nullptr;  // the flags are in Vcpu::status; at least one instruction is executed
     u8* end = nullptr;
+    u8* stubs = nullptr;  // the rest of its code, seldom run
+    u8* stubs_end = nullptr;
     ExitRecord* second_page = nullptr;  // taken when it is not known where the block's second page is
     [[nodiscard]] u8* at(Entry e) const {
         return e == Entry::Plain ? entry : e == Entry::Attended ? entry_attended : entry_saved;
@@ -138,8 +140,11 @@ private:
 
     Vcpu& c_;
     std::unique_ptr<CodeMemory> code_;
+    // What runs often is kept apart from what seldom does, so that caches hold more of it.
     u8* first_ = nullptr;  // after the thunks
     u8* at_ = nullptr;
+    u8* first_stubs_ = nullptr;
+    u8* stubs_at_ = nullptr;
     Slot* slots_ = nullptr;  // the lowest; they grow down from the end of the code memory
     // Of all accesses by RSP: [user][write].
     std::array<std::array<Slot*, 2>, 2> stack_slots_{};

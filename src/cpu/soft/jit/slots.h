@@ -3,9 +3,8 @@
 // mappings.
 #pragma once
 
-#include <array>
-
 #include "base/types.h"
+#include "cpu/soft/reserved_memory.h"
 
 namespace tessera::soft {
 struct Vcpu;
@@ -23,30 +22,30 @@ static_assert(sizeof(Slot) == 32);
 
 // The filled slots of supervisor or of user code. Translated code appends to it (thunks.cpp).
 struct SlotLog {
-    static constexpr unsigned kEntries = 8192;
+    static constexpr unsigned kEntries = 65536;
 
-    std::array<Slot*, kEntries> filled{};
-    Slot** next = filled.data();
-    Slot** end = filled.data() + kEntries;
+    ReservedArray<Slot*> filled{kEntries, kEntries};
+    Slot** next = filled.begin();
+    Slot** end = filled.begin() + kEntries;
 
     SlotLog() = default;
     ~SlotLog() = default;
     SlotLog(const SlotLog&) = delete;
     SlotLog& operator=(const SlotLog&) = delete;
 
-    void reset() { next = filled.data(); }
-    bool append(Slot* slot) {
-        if (next == end) return false;
+    void reset() { next = filled.begin(); }
+    // A full record forgets, rather than that no slot is filled anymore.
+    void append(Slot* slot) {
+        if (next == end) empty_all();
         *next++ = slot;
-        return true;
     }
     void empty_all() {
-        for (Slot** s = filled.data(); s != next; ++s) (*s)->limit = 0;
-        next = filled.data();
+        for (Slot** s = filled.begin(); s != next; ++s) (*s)->limit = 0;
+        next = filled.begin();
     }
     template <typename Which>
     void empty_if(const Which& which) {
-        for (Slot** s = filled.data(); s != next;) {
+        for (Slot** s = filled.begin(); s != next;) {
             if (which(**s)) {
                 (*s)->limit = 0;
                 *s = *--next;

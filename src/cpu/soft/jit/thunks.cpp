@@ -137,7 +137,6 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.alu(Alu::Sub, true, kRdx, kRcx);
     e.alu(Alu::Sub, true, kRdx, {.base = kS0, .disp = offsetof(Slot, less)});
     e.store({.base = kS0, .disp = offsetof(Slot, limit)}, kRdx);
-    e.bind(full);
     if (!user) {
         e.bind(not_global);
         e.bind(other_set);
@@ -149,6 +148,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
 
     // Not in the first table: perhaps in the second.
     e.bind(miss);
+    e.bind(full);
     e.alu(Alu::Or, true, kS0, kRcx);
     e.store(gs(kOffAddress), kRsi);
     for (size_t i = kUsed.size(); i-- > 0;) e.pop(kUsed[i]);

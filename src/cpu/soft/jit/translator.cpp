@@ -283,6 +283,9 @@ ExitRecord* Translator::direct_exit(u64 target, const Item& item) {
 }
 
 void Translator::emit_stubs() {
+    out_.end = e_.here();
+    e_.move_to(jit_.stubs_at_);
+    out_.stubs = e_.here();
     // First those that lead to others.
     for (const Stub& stub : stubs_) {
         if (stub.kind != Stub::Kind::Refill) continue;
@@ -389,6 +392,7 @@ void Translator::emit() {
         Emitter::patch(e_.jmp_near(), out_.entry);
     }
     emit_stubs();
+    out_.stubs_end = e_.here();
 }
 
 }  // namespace tessera::soft::jit
