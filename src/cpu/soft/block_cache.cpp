@@ -1,5 +1,6 @@
 // The cache of decoded code: finding blocks, dropping them when their code changes.
-#include <bit>
+#include <algorithm>
+#include <utility>
 
 #include "cpu/soft/blocks.h"
 #include "cpu/soft/jit/jit.h"
@@ -13,6 +14,7 @@ BlockCache::BlockCache(const BlockCacheBounds& bounds)
       blocks_(bounds.blocks),
       most_blocks_(std::min<u64>(blocks_.size(), kNone / 2)) {
     clear_hash(kLeastLogSets);
+    free_.fill(kNone);
 }
 
 void BlockCache::clear_hash(unsigned log_sets) {
@@ -46,6 +48,7 @@ void BlockCache::drop_all() {
     if (jit_ != nullptr) jit_->drop_all();
     clear_hash(kLeastLogSets);
     op_count_ = live_ = block_count_ = 0;
+    free_.fill(kNone);
     ++drops_;
 }
 
@@ -59,14 +62,23 @@ void BlockCache::chain(u32 number) {
     }
 }
 
-void BlockCache::insert(const Block& block) {
-    const u32 number = block_count_++;
+const Op* BlockCache::insert(Block block) {
+    u32 number = free_[block.op_count];
+    if (number != kNone) {
+        const Block& place = blocks_[number];
+        free_[block.op_count] = place.next[0];
+        std::copy_n(block.ops, block.op_count, const_cast<Op*>(place.ops));
+        block.ops = place.ops;
+    } else {
+        number = block_count_++;
+        op_count_ += block.op_count;
+    }
     blocks_[number] = block;
-    op_count_ += block.op_count;
     ++builds_;
     chain(number);
     enter(block.key, block.ops);
     if (++live_ > hash_.size() * kBlocksPerSet) grow_hash();
+    return block.ops;
 }
 
 void BlockCache::enter(u64 key, const Op* first) {
@@ -112,6 +124,13 @@ void BlockCache::drop_page(u64 page) {
                 if (s.ops == b.ops) s = {};
             b.key = 0;
             --live_;
+            // Branches that are linked to ops are in the same page as these, and have been dropped with them.
+            // A block of two pages is in another chain as well.
+            if (b.page[1] == kNoPage) {
+                *link = b.next[0];
+                b.next[0] = std::exchange(free_[b.op_count], static_cast<u32>(&b - blocks_.begin()));
+                continue;
+            }
         }
         *link = b.next[i];
     }

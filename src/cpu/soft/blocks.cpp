@@ -306,8 +306,7 @@ const Op* block_at_rip(Vcpu& c, bool single) {
         if (cache.drops() != drops) continue;  // the bytes were changed under our eyes
         if (!result.cacheable) return out;     // runs once, in place
         result.block.key = key;
-        cache.insert(result.block);
-        return result.block.ops;
+        return cache.insert(result.block);
     }
 }
 

@@ -77,8 +77,8 @@ public:
 
     // Makes room for one more block of at most `wanted` ops and returns it; drops everything if need be.
     Op* reserve(u64 wanted);
-    // block.ops is where reserve said.
-    void insert(const Block& block);
+    // block.ops is where reserve said; returns where they are from now on.
+    const Op* insert(Block block);
     // Drops the blocks that have bytes in the page. Ops being executed turn into "go back to the dispatcher".
     void drop_page(u64 page);
     void drop_all();
@@ -116,6 +116,9 @@ private:
     ReservedArray<Block> blocks_;
     u64 op_count_ = 0;
     u32 block_count_ = 0;
+    // Places of dropped blocks that nothing leads to anymore, by the number of their ops: chains by
+    // Block::next.
+    std::array<u32, kMaxBlockOps + 1> free_{};
     u64 most_blocks_;
     jit::Jit* jit_ = nullptr;
     u64 builds_ = 0;

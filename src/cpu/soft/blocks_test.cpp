@@ -17,8 +17,7 @@ protected:
                           .op_count = 1,
                           .page = {physical & ~kPageMask, second_page},
                           .next = {}};
-        cache_.insert(block);
-        return ops;
+        return cache_.insert(block);
     }
     const Op* look(u64 physical) {
         const u64 key = BlockCache::key_of(physical, 2);
@@ -86,6 +85,19 @@ TEST_F(BlockCacheTest, WhatWasDroppedIsNotFoundAfterTheHashHasGrown) {
     EXPECT_EQ(look(0x1ffe), nullptr);
     for (u64 i = 0; i < 10000; ++i) EXPECT_NE(look(0x10000 + i * 16), nullptr);
     EXPECT_EQ(cache_.live(), 10000U);
+}
+
+TEST_F(BlockCacheTest, TheRoomOfDroppedBlocksIsUsedAgain) {
+    cache_ = BlockCache(BlockCacheBounds{.ops = 256, .blocks = 100});
+    const Op* kept = add(0x10'0000);
+    for (u64 round = 0; round < 100; ++round) {
+        for (u64 i = 0; i < 50; ++i) add(round % 3 * kPageSize + i * 64);
+        for (u64 i = 0; i < 50; ++i) EXPECT_NE(look(round % 3 * kPageSize + i * 64), nullptr);
+        cache_.drop_page(round % 3 * kPageSize);
+        EXPECT_EQ(look(round % 3 * kPageSize), nullptr);
+    }
+    EXPECT_EQ(cache_.drops(), 100U) << "never full";
+    EXPECT_EQ(look(0x10'0000), kept);
 }
 
 TEST_F(BlockCacheTest, AFullCacheStartsAnew) {
