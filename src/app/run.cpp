@@ -69,6 +69,8 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
         complain("--engine kvm: not in this version; use --engine soft (or auto)");
         return ExitCode::HostFailure;
     }
+    soft::SoftCpuConfig soft = options.soft;
+    soft.count = options.statistics;
     block_signals();
     auto traces = Traces::open(options.traces);
     if (!traces) return refuse(traces.error());
@@ -90,7 +92,7 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
         const MachineConfig config{.kind = options.machine,
                                    .memory = options.memory,
                                    .cpus = options.cpus,
-                                   .soft = options.soft,
+                                   .soft = soft,
                                    .kernel = options.kernel,
                                    .initrd = options.initrd,
                                    .cmdline = options.cmdline,

@@ -58,7 +58,9 @@ public:
         return checker_ != nullptr ? checker_->failure() : "";
     }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
-    [[nodiscard]] bool counts_all_instructions() const override { return jit_ == nullptr; }
+    [[nodiscard]] bool counts_all_instructions() const override {
+        return jit_ == nullptr || c_.system->config().count;
+    }
     void statistics(std::vector<Statistic>& out) const override {
         blocks_.statistics(out);
         if (jit_ != nullptr) jit_->statistics(out);

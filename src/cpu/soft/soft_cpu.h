@@ -32,6 +32,7 @@ struct SoftCpuConfig {
     u64 code_cache = 128 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
     u64 check = 0;                // every n-th block is compared with the interpreter; 0: none. One CPU only
     bool mistranslate = false;    // to see `check` find it: INC of a register adds 2
+    bool count = false;           // translated code counts what it does, for statistics; costs some speed
     bool strict_flags = false;    // status flags are exact also where only a fault handler could see them
 };
 

@@ -157,7 +157,9 @@ struct Vcpu {
     u64 jit_slot = 0;                    // where the page looked up is to be noted
     TargetEntry* targets = nullptr;      // the set in force
     const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
-    u8 slot_misses = 0;                  // until one fills its slot
+    // Of translated code, with SoftCpuConfig::count.
+    u64 blocks_run = 0, accesses = 0, slots_missed = 0;
+    u8 slot_misses = 0;         // until one fills its slot
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
     u16 by_hand = 0;            // instructions to execute one at a time before translated code is tried again
     bool jit_stale = false;     // code was dropped, or 32-bit segments are not flat: leave translated code

@@ -17,12 +17,13 @@ constexpr unsigned kNotEqual = 5;
 }  // namespace
 
 void emit_find_target(Emitter& e) {
-    constexpr unsigned kHashShift = 4, kEntryShift = 4;
-    e.mov(kS1, kS0);
-    e.shr_imm(true, kS1, kHashShift);
-    e.alu(Alu::Xor, false, kS1, kS0);
-    e.alu_imm(Alu::And, false, kS1, kTargetEntries - 1);
+    // TargetSet::index_of, times the size of an entry: shifting by as much as the hash does undoes its shift.
+    constexpr unsigned kEntryShift = 4;
+    static_assert(sizeof(TargetEntry) == 1 << kEntryShift);
+    e.mov32(kS1, kS0);
     e.shl_imm(false, kS1, kEntryShift);
+    e.alu(Alu::Xor, false, kS1, kS0);
+    e.alu_imm(Alu::And, false, kS1, (kTargetEntries - 1) << kEntryShift);
     e.alu(Alu::Add, true, kS1, Mem{.disp = static_cast<s32>(kOffTargets), .gs = true});
     e.alu(Alu::Cmp, true, kS0, {.base = kS1});
 }
@@ -59,7 +60,6 @@ void Translator::emit_jcc(const Item& item) {
     if (same_page(target)) {
         ExitRecord& r = new_exit(ExitKind::Direct, item);
         r.target = target;
-        r.n = static_cast<u8>(r.n + 1);
         r.entry = target <= item.rip ? Entry::Attended : Entry::Plain;
         Stub stub{.kind = Stub::Kind::Exit};
         stub.add(r.jump = e_.jcc_near(item.in.condition));

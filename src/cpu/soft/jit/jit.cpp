@@ -81,8 +81,11 @@ u64 Runtime::run_op(Vcpu& c, const Op* op) {
     *to = {};
     to->fn = run_returned;
     c.op_completed = false;
+    const u64 instructions = c.instructions;
     const Op* first = c.jit_ops.data();
     first->fn(c, first);
+    // Translated code has counted it.
+    if (c.system->config().count) c.instructions = instructions;
     if (!c.op_completed) return known_code(c);
     if (!c.jit_stale) [[likely]]
         return kNextInsn;
@@ -111,6 +114,7 @@ u64 bring_together(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access) {
 }  // namespace
 
 u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
+    ++c.jit->figures_.first_missed;
     constexpr u64 kSizeBits = sizeof(Slot) - 1;
     const u64 lin = c.jit_address;
     const unsigned size = static_cast<unsigned>(slot_and_size & kSizeBits) + 1;
@@ -214,7 +218,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             c.shadow = false;
             continue;
         }
-        c.instructions += exit->n;
+        c.instructions += static_cast<u64>(s64{exit->n});
         switch (exit->kind) {
             case ExitKind::Interpret:
                 ++figures.exits_interpret;
@@ -256,7 +260,7 @@ void Runtime::run_once(Vcpu& c, Translation& t) {
     prepare(c);
     const ExitRecord* exit = enter(c, jit.run_address(t.entry_fresh));
     if (exit == nullptr) return;
-    c.instructions += exit->n;
+    c.instructions += static_cast<u64>(s64{exit->n});
     c.rip = exit->target;
     c.shadow = exit->shadow;
     if (exit->kind == ExitKind::Direct) return;
@@ -414,6 +418,20 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "exits: x87 or vector unit", .value = f.exits_by_hand});
     out.push_back({.name = "exits: end of block in a handler", .value = f.exits_resume});
     out.push_back({.name = "handler calls", .value = f.calls});
+    if (!c_.system->config().count) return;
+    const u64 entered =
+        f.exits_direct + f.exits_indirect + f.exits_interpret + f.exits_by_hand + f.exits_resume;
+    const auto rate = [&](std::string_view name, u64 whole, u64 missed) {
+        out.push_back({.name = name,
+                       .value = whole - std::min(whole, missed),
+                       .unit = Statistic::Unit::Ratio,
+                       .whole = whole});
+    };
+    out.push_back({.name = "translated blocks run", .value = c_.blocks_run});
+    rate("chain rate", c_.blocks_run, entered);
+    out.push_back({.name = "memory accesses", .value = c_.accesses});
+    rate("page slot hit rate", c_.accesses, c_.slots_missed);
+    rate("TLB hit rate", c_.slots_missed, f.first_missed);
 }
 
 bool Jit::write_stamp(const ExitRecord& exit) {

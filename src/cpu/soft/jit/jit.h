@@ -38,7 +38,7 @@ struct ExitRecord {
     ExitKind kind = ExitKind::Direct;
     Entry entry = Entry::Plain;  // Direct: to be linked to
     bool shadow = false;         // interrupts are held back for the instruction at the target
-    u8 n = 0;                    // instructions of the block executed by then
+    s16 n = 0;                   // instructions executed that nobody else counts
     u64 target = 0;              // Direct: RIP
     const Op* op = nullptr;      // Interpret, Indirect, ByHand
     u8* jump = nullptr;          // Direct: the distance field of the jump to be linked
@@ -87,7 +87,7 @@ struct Translation {
 struct Figures {
     u64 translations = 0, instructions = 0, flushes = 0, drops = 0;
     u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0,
-        exits_resume = 0, calls = 0;
+        exits_resume = 0, calls = 0, first_missed = 0;
 };
 
 class Jit {

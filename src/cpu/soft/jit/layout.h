@@ -33,6 +33,10 @@ inline constexpr u64 kOffSlotTlb = offsetof(Vcpu, slot_tlb);
 inline constexpr u64 kOffSlotLogs = offsetof(Vcpu, slot_logs);
 inline constexpr u64 kOffEflags = offsetof(Vcpu, eflags);
 static_assert(offsetof(Vcpu, interrupt_waits) == kOffAttention + 4);
+inline constexpr u64 kOffInstructions = offsetof(Vcpu, instructions);
+inline constexpr u64 kOffBlocksRun = offsetof(Vcpu, blocks_run);
+inline constexpr u64 kOffAccesses = offsetof(Vcpu, accesses);
+inline constexpr u64 kOffSlotsMissed = offsetof(Vcpu, slots_missed);
 inline constexpr u64 kOffKernelGsBase = offsetof(Vcpu, msr) + offsetof(x86::Msrs, kernel_gs_base);
 #pragma clang diagnostic pop
 inline constexpr u64 kOffAux = offsetof(TlbEntry, aux);

@@ -198,7 +198,9 @@ void Translator::flags_written(const Item& item) {
 ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
     ExitRecord& r = jit_.new_exit();
     r.kind = kind;
-    r.n = static_cast<u8>(&item - items_.data());
+    // The interpreter counts from the block's beginning.
+    const int before = kind == ExitKind::Interpret || kind == ExitKind::Indirect ? 0 : number_of(item);
+    r.n = static_cast<s16>(before + (kind == ExitKind::Direct ? 1 : 0) - counted_);
     r.op = item.op;
     r.from = &out_;
     return r;
@@ -215,9 +217,24 @@ ExitRecord& Translator::bail(const Item& item, u8* from, ExitKind kind) {
     return r;
 }
 
+void Translator::count(u64 counter, int by) {
+    if (!c_.system->config().count) return;
+    e_.load(kS0, gs(counter));
+    e_.lea(kS0, {.base = kS0, .disp = by});
+    e_.store(gs(counter), kS0);
+}
+
+void Translator::count_through(const Item& item) {
+    if (!c_.system->config().count) return;
+    const int number = number_of(item) + 1;
+    if (number != counted_) count(kOffInstructions, number - counted_);
+    counted_ = number;
+}
+
 ExitRecord& Translator::exit_to_itself() {
     ExitRecord& r = new_exit(ExitKind::Direct, items_.front());
     r.target = items_.front().rip;
+    r.n = 0;
     return r;
 }
 
@@ -269,7 +286,6 @@ ExitRecord* Translator::direct_exit(u64 target, const Item& item) {
     }
     ExitRecord& r = new_exit(ExitKind::Direct, item);
     r.target = target;
-    r.n = static_cast<u8>(r.n + 1);
     if (same_page(target)) {
         if (live_at(target, 0) != 0 && !in_host_) restore_flags(kS0);
         r.entry = target <= item.rip ? Entry::Attended : Entry::Plain;
@@ -290,6 +306,7 @@ void Translator::emit_stubs() {
     for (const Stub& stub : stubs_) {
         if (stub.kind != Stub::Kind::Refill) continue;
         e_.bind(stub.from[0]);
+        if (c_.system->config().count) e_.alu_mem_imm(Alu::Add, true, gs(kOffSlotsMissed), 1);
         e_.op_rip(true, 0x03, kS1, &stub.slot->page);  // add: the linear address again
         e_.mov_imm(kS0, reinterpret_cast<u64>(stub.slot) | (stub.size - 1));
         Emitter::patch(e_.call_near(), jit_.thunk_.refill[user_][stub.write]);
@@ -378,7 +395,11 @@ void Translator::emit() {
     out_.entry = e_.here();
     in_host_ = true;
     saved_ = false;
-    for (const Item& item : items_) emit_item(item);
+    count(kOffBlocksRun, 1);
+    for (const Item& item : items_) {
+        if (item.in.insn_class == InsnClass::Branch || &item == &items_.back()) count_through(item);
+        emit_item(item);
+    }
     if (!ended_) direct_exit(next_rip(items_.back()), items_.back());
     if (second_page_ != nullptr) {
         out_.entry = e_.here();

@@ -164,10 +164,14 @@ private:
     void attend();
     void attend_keeping_flags();
     ExitRecord& exit_to_itself();
+    // With SoftCpuConfig::count. Neither changes flags; S0 is used.
+    void count(u64 counter, int by);
+    void count_through(const Item& item);
     ExitRecord& bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
     void emit_stubs();
     void check_second_page();
 
+    [[nodiscard]] int number_of(const Item& item) const { return static_cast<int>(&item - items_.data()); }
     [[nodiscard]] u64 branch_target(const Item& item) const;
     [[nodiscard]] u64 next_rip(const Item& item) const;
     [[nodiscard]] bool same_page(u64 rip) const { return rip - out_.page < kPageSize; }
@@ -183,6 +187,7 @@ private:
     bool user_;
     bool strict_;  // flags always count
     bool single_cpu_;
+    int counted_ = 0;  // items that a counter has been told of
 
     std::vector<Item> items_;
     std::vector<Stub> stubs_;
