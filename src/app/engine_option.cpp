@@ -13,7 +13,7 @@ namespace tessera::app {
 
 namespace {
 
-constexpr const char* kSettings = "jit=on|off, cache=SIZE, check, check=N, strict-flags";
+constexpr const char* kSettings = "jit=on|off, cache=SIZE, check, check=N, strict-flags, count=on|off";
 
 struct Setting {
     std::string_view whole;
@@ -64,9 +64,18 @@ std::string take_strict_flags(const Setting& setting, soft::SoftCpuConfig& confi
     return {};
 }
 
+std::string take_count(const Setting& setting, soft::SoftCpuConfig& config) {
+    if (setting.value != "on" && setting.value != "off") return "give count=on or count=off";
+    config.count = setting.value == "on";
+    return {};
+}
+
 using Take = std::string (*)(const Setting&, soft::SoftCpuConfig&);
-constexpr std::array<std::pair<std::string_view, Take>, 4> kTakers{
-    {{"jit", take_jit}, {"cache", take_cache}, {"check", take_check}, {"strict-flags", take_strict_flags}}};
+constexpr std::array<std::pair<std::string_view, Take>, 5> kTakers{{{"jit", take_jit},
+                                                                    {"cache", take_cache},
+                                                                    {"check", take_check},
+                                                                    {"strict-flags", take_strict_flags},
+                                                                    {"count", take_count}}};
 
 std::string take(const Setting& setting, soft::SoftCpuConfig& config) {
     for (const auto& [name, taker] : kTakers)

@@ -3,6 +3,7 @@
 //   cache=SIZE      memory for translated code, 1M to 1G (128M)
 //   check[=N]       run every N-th block (1) in the interpreter too, and stop at the first difference
 //   strict-flags    status flags exact also where only a fault handler could see them
+//   count=on|off    translated code counts what it does; on with --stats unless said otherwise
 #pragma once
 
 #include <expected>

@@ -20,13 +20,15 @@ TEST(EngineOptionTest, NamesAlone) {
     EXPECT_EQ(soft.soft.code_cache, u64{128} << 20);
     EXPECT_EQ(soft.soft.check, 0U);
     EXPECT_FALSE(soft.soft.strict_flags);
+    EXPECT_EQ(soft.soft.count, std::nullopt);
 }
 
 TEST(EngineOptionTest, SettingsInAnyOrder) {
     EXPECT_FALSE(accepted("soft,jit=off").soft.jit);
     EXPECT_TRUE(accepted("soft,jit=on").soft.jit);
     EXPECT_EQ(accepted("soft,check").soft.check, 1U);
-    const EngineOption all = accepted("soft,strict-flags,check=1000,cache=256M,jit=on");
+    const EngineOption all = accepted("soft,strict-flags,check=1000,cache=256M,jit=on,count=off");
+    EXPECT_EQ(all.soft.count, false);
     EXPECT_TRUE(all.soft.strict_flags);
     EXPECT_EQ(all.soft.check, 1000U);
     EXPECT_EQ(all.soft.code_cache, u64{256} << 20);

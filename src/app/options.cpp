@@ -151,7 +151,8 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "--engine", typed.engine,
             "what executes: auto (default), soft (our own software CPU), kvm (not in this version); soft "
             "may be followed by ,jit=off (interpret only) ,cache=SIZE (for translated code, 128M) "
-            ",check or ,check=N (compare every N-th translated block with the interpreter) ,strict-flags")
+            ",check or ,check=N (compare every N-th translated block with the interpreter) ,strict-flags "
+            ",count=on|off")
         ->type_name("NAME[,SETTING...]");
     command
         ->add_option("--cpu", typed.cpu, "the processor the guest sees: x86-64-v2, x86-64-v3, max (default)")

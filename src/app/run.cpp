@@ -70,7 +70,7 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
         return ExitCode::HostFailure;
     }
     soft::SoftCpuConfig soft = options.soft;
-    soft.count = options.statistics;
+    if (!soft.count) soft.count = options.statistics;
     block_signals();
     auto traces = Traces::open(options.traces);
     if (!traces) return refuse(traces.error());

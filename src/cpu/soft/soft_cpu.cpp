@@ -59,7 +59,7 @@ public:
     }
     [[nodiscard]] u64 instructions() const override { return c_.instructions; }
     [[nodiscard]] bool counts_all_instructions() const override {
-        return jit_ == nullptr || c_.system->config().count;
+        return jit_ == nullptr || c_.system->config().count.value_or(false);
     }
     void statistics(std::vector<Statistic>& out) const override {
         blocks_.statistics(out);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -32,8 +33,10 @@ struct SoftCpuConfig {
     u64 code_cache = 128 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
     u64 check = 0;                // every n-th block is compared with the interpreter; 0: none. One CPU only
     bool mistranslate = false;    // to see `check` find it: INC of a register adds 2
-    bool count = false;           // translated code counts what it does, for statistics; costs some speed
-    bool strict_flags = false;    // status flags are exact also where only a fault handler could see them
+    // Translated code counts what it does, for statistics, and is slower by it. Unset: no, but a front may
+    // choose.
+    std::optional<bool> count = std::nullopt;
+    bool strict_flags = false;  // status flags are exact also where only a fault handler could see them
 };
 
 // How Cpu::failure() begins when `check` has found a difference; the rest are both states and the block.

@@ -1,7 +1,6 @@
 // Guest memory from translated code: page slots [soft-cpu.md 4.3, scheme F], with the TLB behind them.
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/jit/translator.h"
-#include "cpu/soft/soft_system.h"
 
 namespace tessera::soft::jit {
 
@@ -69,7 +68,7 @@ size_t Translator::cold_path(const Item& item, bool to_interpreter) {
 
 void Translator::find_page(size_t stub, Slot* slot, unsigned size, bool write, bool aligned) {
     constexpr unsigned kNotEqual = 5, kAboveOrEqual = 3;
-    if (c_.system->config().count) e_.alu_mem_imm(Alu::Add, true, gs(kOffAccesses), 1);
+    ++segment_.accesses;
     e_.op_rip(true, 0x2b, kS1, &slot->page);  // sub
     if (aligned) {
         e_.test_imm8(kS1, size - 1);

@@ -85,7 +85,7 @@ u64 Runtime::run_op(Vcpu& c, const Op* op) {
     const Op* first = c.jit_ops.data();
     first->fn(c, first);
     // Translated code has counted it.
-    if (c.system->config().count) c.instructions = instructions;
+    if (c.system->config().count.value_or(false)) c.instructions = instructions;
     if (!c.op_completed) return known_code(c);
     if (!c.jit_stale) [[likely]]
         return kNextInsn;
@@ -218,7 +218,7 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             c.shadow = false;
             continue;
         }
-        c.instructions += static_cast<u64>(s64{exit->n});
+        c.instructions += exit->n;
         switch (exit->kind) {
             case ExitKind::Interpret:
                 ++figures.exits_interpret;
@@ -260,7 +260,7 @@ void Runtime::run_once(Vcpu& c, Translation& t) {
     prepare(c);
     const ExitRecord* exit = enter(c, jit.run_address(t.entry_fresh));
     if (exit == nullptr) return;
-    c.instructions += static_cast<u64>(s64{exit->n});
+    c.instructions += exit->n;
     c.rip = exit->target;
     c.shadow = exit->shadow;
     if (exit->kind == ExitKind::Direct) return;
@@ -384,7 +384,7 @@ Translation* Jit::translate(const Op* head, u8 mode) {
         translations_[translation_count_] = {.page = page, .mode = mode, .exits = &exits_[exit_count_]};
     Emitter e(at_);
     Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
-                          c_.system->count() == 1);
+                          c_.system->count() == 1, c_.system->config().count.value_or(false));
     if (!translator.read(head, second)) return nullptr;
     translator.analyse();
     if (c_.blocks->drops() != drops) return nullptr;
@@ -418,7 +418,7 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "exits: x87 or vector unit", .value = f.exits_by_hand});
     out.push_back({.name = "exits: end of block in a handler", .value = f.exits_resume});
     out.push_back({.name = "handler calls", .value = f.calls});
-    if (!c_.system->config().count) return;
+    if (!c_.system->config().count.value_or(false)) return;
     const u64 entered =
         f.exits_direct + f.exits_indirect + f.exits_interpret + f.exits_by_hand + f.exits_resume;
     const auto rate = [&](std::string_view name, u64 whole, u64 missed) {

@@ -38,7 +38,7 @@ struct ExitRecord {
     ExitKind kind = ExitKind::Direct;
     Entry entry = Entry::Plain;  // Direct: to be linked to
     bool shadow = false;         // interrupts are held back for the instruction at the target
-    s16 n = 0;                   // instructions executed that nobody else counts
+    u8 n = 0;                    // instructions executed that nobody else counts
     u64 target = 0;              // Direct: RIP
     const Op* op = nullptr;      // Interpret, Indirect, ByHand
     u8* jump = nullptr;          // Direct: the distance field of the jump to be linked

@@ -198,9 +198,8 @@ void Translator::flags_written(const Item& item) {
 ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
     ExitRecord& r = jit_.new_exit();
     r.kind = kind;
-    // The interpreter counts from the block's beginning.
-    const int before = kind == ExitKind::Interpret || kind == ExitKind::Indirect ? 0 : number_of(item);
-    r.n = static_cast<s16>(before + (kind == ExitKind::Direct ? 1 : 0) - counted_);
+    if (!count_ && kind != ExitKind::Interpret && kind != ExitKind::Indirect)  // which the interpreter counts
+        r.n = static_cast<u8>(number_of(item) + (kind == ExitKind::Direct ? 1 : 0));
     r.op = item.op;
     r.from = &out_;
     return r;
@@ -217,18 +216,27 @@ ExitRecord& Translator::bail(const Item& item, u8* from, ExitKind kind) {
     return r;
 }
 
-void Translator::count(u64 counter, int by) {
-    if (!c_.system->config().count) return;
+u8* Translator::count(u64 counter) {
+    constexpr s32 kOfFourBytes = 0x1000'0000;
     e_.load(kS0, gs(counter));
-    e_.lea(kS0, {.base = kS0, .disp = by});
+    e_.lea(kS0, {.base = kS0, .disp = kOfFourBytes});
+    u8* number = e_.here() - sizeof kOfFourBytes;
     e_.store(gs(counter), kS0);
+    return number;
 }
 
-void Translator::count_through(const Item& item) {
-    if (!c_.system->config().count) return;
-    const int number = number_of(item) + 1;
-    if (number != counted_) count(kOffInstructions, number - counted_);
-    counted_ = number;
+void Translator::begin_segment(const Item& item) {
+    if (!count_) return;
+    segment_ = {.first = number_of(item),
+                .add_instructions = count(kOffInstructions),
+                .add_accesses = count(kOffAccesses)};
+}
+
+void Translator::end_segment(const Item& item) {
+    if (!count_) return;
+    const s32 instructions = number_of(item) + 1 - segment_.first;
+    __builtin_memcpy(segment_.add_instructions, &instructions, sizeof instructions);
+    __builtin_memcpy(segment_.add_accesses, &segment_.accesses, sizeof segment_.accesses);
 }
 
 ExitRecord& Translator::exit_to_itself() {
@@ -306,7 +314,7 @@ void Translator::emit_stubs() {
     for (const Stub& stub : stubs_) {
         if (stub.kind != Stub::Kind::Refill) continue;
         e_.bind(stub.from[0]);
-        if (c_.system->config().count) e_.alu_mem_imm(Alu::Add, true, gs(kOffSlotsMissed), 1);
+        if (count_) e_.alu_mem_imm(Alu::Add, true, gs(kOffSlotsMissed), 1);
         e_.op_rip(true, 0x03, kS1, &stub.slot->page);  // add: the linear address again
         e_.mov_imm(kS0, reinterpret_cast<u64>(stub.slot) | (stub.size - 1));
         Emitter::patch(e_.call_near(), jit_.thunk_.refill[user_][stub.write]);
@@ -395,10 +403,16 @@ void Translator::emit() {
     out_.entry = e_.here();
     in_host_ = true;
     saved_ = false;
-    count(kOffBlocksRun, 1);
+    if (count_) {
+        constexpr s32 kOne = 1;
+        __builtin_memcpy(count(kOffBlocksRun), &kOne, sizeof kOne);
+    }
+    begin_segment(items_.front());
     for (const Item& item : items_) {
-        if (item.in.insn_class == InsnClass::Branch || &item == &items_.back()) count_through(item);
         emit_item(item);
+        const bool last = &item == &items_.back();
+        if (last || item.in.insn_class == InsnClass::Branch) end_segment(item);
+        if (!last && item.in.insn_class == InsnClass::Branch) begin_segment(*(&item + 1));
     }
     if (!ended_) direct_exit(next_rip(items_.back()), items_.back());
     if (second_page_ != nullptr) {

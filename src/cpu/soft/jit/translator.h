@@ -34,7 +34,7 @@ void emit_find_target(Emitter& e);
 class Translator {
 public:
     Translator(Jit& jit, Vcpu& c, Emitter& e, Translation& out, const FetchEntry& page, bool user,
-               bool strict, bool single_cpu)
+               bool strict, bool single_cpu, bool count)
         : jit_(jit),
           c_(c),
           e_(e),
@@ -42,7 +42,8 @@ public:
           page_(page),
           user_(user),
           strict_(strict),
-          single_cpu_(single_cpu) {}
+          single_cpu_(single_cpu),
+          count_(count) {}
 
     // Decodes what the interpreter's block beginning with `head` has; `second` is the entry of the page after
     // it. False: not for translation.
@@ -164,9 +165,11 @@ private:
     void attend();
     void attend_keeping_flags();
     ExitRecord& exit_to_itself();
-    // With SoftCpuConfig::count. Neither changes flags; S0 is used.
-    void count(u64 counter, int by);
-    void count_through(const Item& item);
+    // With SoftCpuConfig::count. Changes no flags; S0 is used. Gives where the number to add is.
+    u8* count(u64 counter);
+    // From branch to branch: counted at the beginning, by what is known at the end.
+    void begin_segment(const Item& item);
+    void end_segment(const Item& item);
     ExitRecord& bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
     void emit_stubs();
     void check_second_page();
@@ -187,7 +190,13 @@ private:
     bool user_;
     bool strict_;  // flags always count
     bool single_cpu_;
-    int counted_ = 0;  // items that a counter has been told of
+    const bool count_;
+    struct {
+        int first = 0;
+        int accesses = 0;
+        u8* add_instructions = nullptr;
+        u8* add_accesses = nullptr;
+    } segment_;
 
     std::vector<Item> items_;
     std::vector<Stub> stubs_;
