@@ -66,20 +66,26 @@ size_t Translator::cold_path(const Item& item, bool to_interpreter) {
     return stubs_.size() - 1;
 }
 
-void Translator::find_page(size_t stub, Slot* slot, unsigned size, bool write, bool aligned) {
+void Translator::slot_op(unsigned opcode, const void* field) {
+    e_.op_rip(true, opcode, kS1, static_cast<const u8*>(field) - jit_.code_->to_run());
+}
+
+void Translator::find_page(size_t stub, Slot* slot, const Mem& address, unsigned size, bool write,
+                           bool aligned) {
     constexpr unsigned kNotEqual = 5, kAboveOrEqual = 3;
     ++segment_.accesses;
-    e_.op_rip(true, 0x2b, kS1, &slot->page);  // sub
+    slot_op(0x2b, &slot->page);  // sub
     if (aligned) {
         e_.test_imm8(kS1, size - 1);
         stubs_[stub].add(e_.jcc_near(kNotEqual));
     }
-    e_.op_rip(true, 0x3b, kS1, &slot->limit);  // cmp
+    slot_op(0x3b, &slot->limit);  // cmp
     Stub refill{.kind = Stub::Kind::Refill};
     refill.add(e_.jcc_near(kAboveOrEqual));
-    e_.op_rip(true, 0x8b, kS1, &slot->addend);  // mov
+    slot_op(0x8b, &slot->addend);  // mov
     refill.back = e_.here();
     refill.slot = slot;
+    refill.address = address;
     refill.size = size;
     refill.write = write;
     refill.missed = stub;
@@ -102,7 +108,8 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     // Registers of 32-bit code may have anything in their upper halves, from 64-bit code before.
     if (plain_base && !segment && in.address_size == 8) {
         effective_address(kS1, in, next, true, false);
-        find_page(stub, slot, use.size, use.write, use.aligned);
+        const Mem address{.base = host_of(in.base), .disp = static_cast<s32>(in.displacement)};
+        find_page(stub, slot, address, use.size, use.write, use.aligned);
         return Checked{
             {.base = host_of(in.base), .index = kS1, .disp = static_cast<s32>(in.displacement)}, stub, true};
     }
@@ -116,7 +123,7 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
         e_.alu(Alu::Add, wide(), kS0, gs(kOffSegBase + in.segment * 8));
     }
     e_.mov(kS1, kS0);
-    find_page(stub, slot, use.size, use.write, use.aligned);
+    find_page(stub, slot, {.base = kS0}, use.size, use.write, use.aligned);
     return Checked{{.base = kS0, .index = kS1}, stub, false};
 }
 
@@ -128,12 +135,12 @@ Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsign
     const Mem at{.base = kGuestRsp, .disp = offset};
     if (wide()) {
         offset == 0 ? e_.mov(kS1, kGuestRsp) : e_.lea(kS1, at);
-        find_page(stub, slot, size, write, false);
+        find_page(stub, slot, at, size, write, false);
         return {{.base = kGuestRsp, .index = kS1, .disp = offset}, stub, true};
     }
     e_.lea32(kS0, at);
     e_.mov(kS1, kS0);
-    find_page(stub, slot, size, write, false);
+    find_page(stub, slot, {.base = kS0}, size, write, false);
     return {{.base = kS0, .index = kS1}, stub, false};
 }
 

@@ -6,6 +6,20 @@
 
 namespace tessera::soft::jit {
 
+namespace {
+
+// The file's `size` bytes, executable, and memory behind them.
+void* map_to_run(int file, u64 size, u64 whole) {
+    void* all = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (all == MAP_FAILED) return MAP_FAILED;
+    (void)madvise(all, whole, MADV_NOHUGEPAGE);  // little of it may ever be used
+    if (mmap(all, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED) return all;
+    munmap(all, whole);
+    return MAP_FAILED;
+}
+
+}  // namespace
+
 std::unique_ptr<CodeMemory> CodeMemory::create(u64 size) {
     const int file = memfd_create("tessera-code", MFD_CLOEXEC);
     if (file < 0) return nullptr;
@@ -13,11 +27,11 @@ std::unique_ptr<CodeMemory> CodeMemory::create(u64 size) {
     void* run = MAP_FAILED;
     if (ftruncate(file, static_cast<off_t>(size)) == 0) {
         write = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-        run = mmap(nullptr, size, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+        run = map_to_run(file, size, size + data_size(size));
     }
     if (write == MAP_FAILED || run == MAP_FAILED) {
         if (write != MAP_FAILED) munmap(write, size);
-        if (run != MAP_FAILED) munmap(run, size);
+        if (run != MAP_FAILED) munmap(run, size + data_size(size));
         close(file);
         return nullptr;
     }
@@ -27,7 +41,7 @@ std::unique_ptr<CodeMemory> CodeMemory::create(u64 size) {
 
 CodeMemory::~CodeMemory() {
     munmap(write_, size_);
-    munmap(run_, size_);
+    munmap(run_, size_ + data_size(size_));
     close(file_);
 }
 

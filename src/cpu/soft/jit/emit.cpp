@@ -297,9 +297,9 @@ bool Translator::emit_leave(const Item& item) {
     if (size != (wide() ? 8 : 4)) return false;
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, false);
-    wide() ? e_.mov(kS1, kRbp) : e_.mov32(kS1, kRbp);
-    find_page(stub, jit_.new_slot(), size, false, false);
     wide() ? e_.mov(kS0, kRbp) : e_.mov32(kS0, kRbp);
+    e_.mov(kS1, kS0);
+    find_page(stub, jit_.new_slot(), {.base = kS0}, size, false, false);
     const Mem above{.base = kS0, .disp = static_cast<s32>(size)};
     wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);
     e_.op_rm(size == 8, 0x8b, kRbp, {.base = kS0, .index = kS1});

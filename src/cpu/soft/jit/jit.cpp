@@ -319,7 +319,7 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code)
 }
 
 void Jit::reset_slots() {
-    slots_ = reinterpret_cast<Slot*>(code_->end());
+    slots_end_ = reinterpret_cast<Slot*>(code_->data());
     for (auto& mode : stack_slots_)
         for (Slot*& slot : mode) {
             slot = new_slot();
@@ -330,8 +330,8 @@ void Jit::reset_slots() {
 }
 
 Slot* Jit::new_slot() {
-    *--slots_ = {};
-    return slots_;
+    *slots_end_ = {};
+    return slots_end_++;
 }
 
 void Jit::init_head(Op& head, u64 runs) {
@@ -358,7 +358,8 @@ Translation* Jit::at_rip(u64 rip, u8 mode) {
 
 bool Jit::full() const {
     return static_cast<u64>(first_stubs_ - at_) < kRoomForBlock ||
-           static_cast<u64>(reinterpret_cast<u8*>(slots_) - stubs_at_) < kRoomForBlock ||
+           static_cast<u64>(code_->end() - stubs_at_) < kRoomForBlock ||
+           static_cast<u64>(code_->data_end() - reinterpret_cast<u8*>(slots_end_)) < kRoomForBlock ||
            translation_count_ == translations_.size() || exit_count_ + kMostExitsOfBlock > exits_.size();
 }
 
@@ -407,7 +408,7 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "instructions translated", .value = f.instructions});
     out.push_back({.name = "code cache",
                    .value = static_cast<u64>((at_ - code_->begin()) + (stubs_at_ - first_stubs_)) +
-                            static_cast<u64>(code_->end() - reinterpret_cast<u8*>(slots_)),
+                            static_cast<u64>(reinterpret_cast<u8*>(slots_end_) - code_->data()),
                    .unit = Statistic::Unit::Bytes});
     out.push_back({.name = "code cache flushes", .value = f.flushes});
     out.push_back({.name = "translations dropped", .value = f.drops});

@@ -145,7 +145,7 @@ private:
     u8* at_ = nullptr;
     u8* first_stubs_ = nullptr;
     u8* stubs_at_ = nullptr;
-    Slot* slots_ = nullptr;  // the lowest; they grow down from the end of the code memory
+    Slot* slots_end_ = nullptr;  // of those in use, which begin with the code memory's data
     // Of all accesses by RSP: [user][write].
     std::array<std::array<Slot*, 2>, 2> stack_slots_{};
     // Never moved, and forgotten at no cost.

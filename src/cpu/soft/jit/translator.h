@@ -84,6 +84,7 @@ private:
         u32 traps = 0;      // LoadVectors, LoadX87: what forbids it
         // Refill
         Slot* slot = nullptr;
+        Mem address{};
         unsigned size = 0;
         bool write = false;
         size_t missed = 0;  // the stub for when the TLB does not have it
@@ -112,7 +113,9 @@ private:
         bool s0_free = false;
     };
     // S1 holds the linear address; leaves the addend there. `stub`: when the access cannot be made this way.
-    void find_page(size_t stub, Slot* slot, unsigned size, bool write, bool aligned);
+    // `address` is where S1 is from, for when the slot does not have it.
+    void find_page(size_t stub, Slot* slot, const Mem& address, unsigned size, bool write, bool aligned);
+    void slot_op(unsigned opcode, const void* field);
     size_t cold_path(const Item& item, bool to_interpreter);
     // Nothing if the access never can be made this way.
     std::optional<Checked> check(const Item& item, const MemoryUse& use, bool to_interpreter);
