@@ -24,6 +24,7 @@ inline constexpr u64 kOffTarget = offsetof(Vcpu, jit_target);
 inline constexpr u64 kOffAddress = offsetof(Vcpu, jit_address);
 inline constexpr u64 kOffSlot = offsetof(Vcpu, jit_slot);
 inline constexpr u64 kOffMisses = offsetof(Vcpu, slot_misses);
+inline constexpr u64 kOffSlotsEmptied = offsetof(Vcpu, slots_emptied);
 inline constexpr u64 kOffTargets = offsetof(Vcpu, targets);
 inline constexpr u64 kOffExecGenKernel = offsetof(Vcpu, exec_gen_kernel);
 inline constexpr u64 kOffExecGenUser = offsetof(Vcpu, exec_gen_user);

@@ -39,20 +39,26 @@ struct SlotLog {
         if (next == end) empty_all();
         *next++ = slot;
     }
-    void empty_all() {
+    // How many that were.
+    u32 empty_all() {
+        const auto count = static_cast<u32>(next - filled.begin());
         for (Slot** s = filled.begin(); s != next; ++s) (*s)->limit = 0;
         next = filled.begin();
+        return count;
     }
     template <typename Which>
-    void empty_if(const Which& which) {
+    u32 empty_if(const Which& which) {
+        u32 count = 0;
         for (Slot** s = filled.begin(); s != next;) {
             if (which(**s)) {
                 (*s)->limit = 0;
                 *s = *--next;
+                ++count;
             } else {
                 ++s;
             }
         }
+        return count;
     }
 };
 

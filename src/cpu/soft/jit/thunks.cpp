@@ -68,7 +68,7 @@ void emit_refill(Emitter& e, bool user, bool write) {
     constexpr std::array<HostReg, 5> kUsed{kRax, kRcx, kRdx, kRbx, kRsi};
     const u64 log = kOffSlotLogs + (user ? sizeof(SlotLog) : 0);
     // An access that hardly ever finds its page again is best served by the TLB alone: only one miss in so
-    // many fills the slot.
+    // many fills the slot, but for as many as were emptied.
     constexpr unsigned kMissesPerFill = 8, kBelow = 2;
     const auto index = [&](HostReg r) {
         e.shr_imm(false, r, 7);
@@ -98,7 +98,12 @@ void emit_refill(Emitter& e, bool user, bool write) {
     e.load(kS0, gs(kOffSlot));
     u8* look_again = e.jmp_near();
     e.bind(fill);
+    e.store_imm8(gs(kOffMisses), 0);
+    e.alu_mem_imm(Alu::Sub, false, gs(kOffSlotsEmptied), 1);
+    u8* next_too = e.jcc_near(kAboveOrEqual);
+    e.store_imm32(gs(kOffSlotsEmptied), 0);
     e.store_imm8(gs(kOffMisses), kMissesPerFill - 1);
+    e.bind(next_too);
     e.bind(look_again);
     for (const HostReg r : kUsed) e.push(r);
     e.mov(kRsi, kS1);
