@@ -2,6 +2,8 @@
 // replay.
 #pragma once
 
+#include <optional>
+
 #include "base/types.h"
 
 namespace tessera {
@@ -28,6 +30,9 @@ public:
     virtual ~TscSource() = default;
     [[nodiscard]] virtual u64 ticks() const = 0;
     [[nodiscard]] virtual u64 hz() const = 0;  // constant, > 0
+    // If ticks() is the processor's counter (RDTSC) less a number that changes only while no guest code runs:
+    // that number.
+    [[nodiscard]] virtual std::optional<u64> processor_offset() const { return std::nullopt; }
 };
 
 // A one-shot timer; its owner keeps it, the queue only borrows it. The owner must outlive the queue's use

@@ -103,6 +103,12 @@ u64 HostTsc::raw() const {
     return source_ == Source::Processor ? __rdtsc() : clock_ns(CLOCK_MONOTONIC);
 }
 
+std::optional<u64> HostTsc::processor_offset() const {
+    if (frozen_at_.load(std::memory_order_acquire) != kRunning || source() != Source::Processor)
+        return std::nullopt;
+    return offset_.load(std::memory_order_relaxed);
+}
+
 void HostTsc::freeze() {
     if (frozen_at_.load(std::memory_order_relaxed) != kRunning) return;
     frozen_at_.store(raw() - offset_.load(std::memory_order_relaxed), std::memory_order_release);

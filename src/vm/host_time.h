@@ -28,6 +28,7 @@ public:
         settle();
         return hz_;
     }
+    [[nodiscard]] std::optional<u64> processor_offset() const override;
     [[nodiscard]] Source source() const {
         settle();
         return source_;

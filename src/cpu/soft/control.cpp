@@ -19,6 +19,8 @@ void update_tlb_set(Vcpu& c) {
         set = kTlbSupervisorAc;
     if (set == kTlbNone) jit::empty_user_slots(c);  // every access is checked for alignment
     c.tlb = c.tlb_sets[set].data();
+    c.clac_tlb = c.tlb_sets[kTlbSupervisor].data();
+    c.stac_tlb = (c.cr4 & cr4::kSmap) != 0 ? c.tlb_sets[kTlbSupervisorAc].data() : c.clac_tlb;
     c.fetch = c.fetch_sets[c.cpl == 3 ? 1 + c.spaces.current : 0].data();
 }
 

@@ -73,6 +73,9 @@ private:
     Exit enter(u64 steps) {
         c_.system->enter_guest(c_);
         fp_enter(c_);
+        const auto less = c_.system->world().tsc.processor_offset();
+        c_.tsc_is_processors = less.has_value();
+        c_.tsc_less = less.value_or(0);
         const jit::GsBase gs(jit_ != nullptr ? &c_ : nullptr);
         const Exit exit = dispatch(steps);
         x87_save(c_);

@@ -157,9 +157,14 @@ struct Vcpu {
     u64 jit_slot = 0;                    // where the page looked up is to be noted
     TargetEntry* targets = nullptr;      // the set in force
     const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
+    bool tsc_is_processors = false;      // TscSource::processor_offset(),
+    u64 tsc_less = 0;                    // which is this
+    // The set that STAC and CLAC put in force at CPL 0.
+    TlbEntry* stac_tlb = nullptr;
+    TlbEntry* clac_tlb = nullptr;
     // Of translated code, with SoftCpuConfig::count.
     u64 blocks_run = 0, accesses = 0, slots_missed = 0;
-    u32 slots_emptied = 0;  // so many misses fill their slots at once
+    u32 slots_emptied = 0;      // so many misses fill their slots at once
     u8 slot_misses = 0;         // until one fills its slot
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
     u16 by_hand = 0;            // instructions to execute one at a time before translated code is tried again

@@ -10,7 +10,8 @@ namespace {
 
 // The file's `size` bytes, executable, and memory behind them.
 void* map_to_run(int file, u64 size, u64 whole) {
-    void* all = mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* all =
+        mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED) return MAP_FAILED;
     (void)madvise(all, whole, MADV_NOHUGEPAGE);  // little of it may ever be used
     if (mmap(all, size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED) return all;

@@ -83,6 +83,15 @@ bool Translator::emit_native(const Item& item) {
         case Mnemonic::Push: return emit_push(item);
         case Mnemonic::Cli: return emit_cli(item);
         case Mnemonic::Sti: return emit_sti(item);
+        case Mnemonic::Stac:
+        case Mnemonic::Clac: return emit_access_check(item);
+        case Mnemonic::MovSeg: return emit_mov_from_seg(item);
+        case Mnemonic::Rdfsbase:
+        case Mnemonic::Rdgsbase:
+        case Mnemonic::Wrfsbase:
+        case Mnemonic::Wrgsbase: return emit_segment_base(item);
+        case Mnemonic::Rdtsc:
+        case Mnemonic::Rdtscp: return emit_rdtsc(item);
         case Mnemonic::Pushf: return emit_pushf(item);
         case Mnemonic::Swapgs: return emit_swapgs(item);
         case Mnemonic::Pop: return emit_pop(item);
@@ -92,6 +101,7 @@ bool Translator::emit_native(const Item& item) {
         default: break;
     }
     if (in.insn_class == InsnClass::Integer && is_hint(in.mnemonic)) return true;
+    if (is_bit_string(in)) return emit_bit_string(item);
     return is_copyable(in) && emit_copy(item);
 }
 

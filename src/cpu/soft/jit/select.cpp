@@ -105,9 +105,7 @@ using x86::OperandKind;
         case Mnemonic::Bt:
         case Mnemonic::Btc:
         case Mnemonic::Btr:
-        case Mnemonic::Bts:
-            // With a register as bit number, a memory operand is a bit string of any length.
-            return !in.is(0, OperandKind::Memory) || in.is(1, OperandKind::Immediate);
+        case Mnemonic::Bts: return !is_bit_string(in);
         case Mnemonic::Lzcnt:
         case Mnemonic::Tzcnt: return true;
         default: return false;
@@ -231,6 +229,12 @@ Places places_of(const Insn& in) {
     p.reg_high = p.reg && !byte_to_wide && high(p.reg_number);
     p.rm_high = p.rm && high(p.rm_number);
     return p;
+}
+
+bool is_bit_string(const Insn& in) {
+    const bool bit = in.mnemonic == Mnemonic::Bt || in.mnemonic == Mnemonic::Bts ||
+                     in.mnemonic == Mnemonic::Btr || in.mnemonic == Mnemonic::Btc;
+    return bit && in.is(0, OperandKind::Memory) && in.is(1, OperandKind::Gpr);
 }
 
 MemoryUse memory_use(const Insn& in) {

@@ -22,6 +22,8 @@ struct MemoryUse {
 };
 
 [[nodiscard]] Places places_of(const x86::Insn& in);
+// BT and its like with a register as bit number and a memory operand, which is a bit string of any length.
+[[nodiscard]] bool is_bit_string(const x86::Insn& in);
 [[nodiscard]] MemoryUse memory_use(const x86::Insn& in);
 // The instruction may be copied, once its integer registers and its memory operand are replaced.
 [[nodiscard]] bool is_copyable(const x86::Insn& in);

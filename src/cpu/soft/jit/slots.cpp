@@ -39,9 +39,8 @@ void empty_page_slots(Vcpu& c, u64 lin, bool large) {
 void empty_host_slots(Vcpu& c, const u8* host) {
     const u64 page = reinterpret_cast<u64>(host);
     for (SlotLog& log : c.slot_logs)
-        note_emptied(c, log.empty_if([page](const Slot& s) {
-            return s.page + static_cast<u64>(s.addend) == page;
-        }));
+        note_emptied(
+            c, log.empty_if([page](const Slot& s) { return s.page + static_cast<u64>(s.addend) == page; }));
 }
 
 }  // namespace tessera::soft::jit

@@ -315,7 +315,8 @@ void Translator::emit_stubs() {
         if (stub.kind != Stub::Kind::Refill) continue;
         e_.bind(stub.from[0]);
         if (count_) e_.alu_mem_imm(Alu::Add, true, gs(kOffSlotsMissed), 1);
-        stub.address.disp == 0 ? e_.mov(kS1, static_cast<HostReg>(stub.address.base)) : e_.lea(kS1, stub.address);
+        stub.address.disp == 0 ? e_.mov(kS1, static_cast<HostReg>(stub.address.base))
+                               : e_.lea(kS1, stub.address);
         e_.mov_imm(kS0, reinterpret_cast<u64>(stub.slot) | (stub.size - 1));
         Emitter::patch(e_.call_near(), jit_.thunk_.refill[user_][stub.write]);
         stubs_[stub.missed].add(e_.jcc_near(5));

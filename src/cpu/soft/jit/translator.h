@@ -133,6 +133,14 @@ private:
     [[nodiscard]] bool emit_push(const Item& item);
     [[nodiscard]] bool emit_pop(const Item& item);
     [[nodiscard]] bool emit_pushf(const Item& item);
+    [[nodiscard]] bool emit_bit_string(const Item& item);
+    [[nodiscard]] bool emit_access_check(const Item& item);
+    [[nodiscard]] bool emit_mov_from_seg(const Item& item);
+    [[nodiscard]] bool emit_segment_base(const Item& item);
+    [[nodiscard]] bool emit_rdtsc(const Item& item);
+    // The host register for a value meant for a guest's, S0 if that is in memory; and the value's way there.
+    [[nodiscard]] static HostReg result_register(unsigned guest);
+    void store_result(unsigned guest);
     [[nodiscard]] bool emit_cli(const Item& item);
     [[nodiscard]] bool emit_sti(const Item& item);
     [[nodiscard]] bool emit_swapgs(const Item& item);
