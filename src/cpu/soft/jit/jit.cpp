@@ -192,10 +192,11 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
         }
         if (t == nullptr) return head + 1;
     }
-    jit.renew_second_page(*t);
+    const bool second_page_known = jit.renew_second_page(*t);
     if (c.checker != nullptr) [[unlikely]] {
-        // No two blocks in a row, for each is to be one entry.
-        if (c.checker->wanted() && t->checkable)
+        // No two blocks in a row, for each is to be one entry. The interpreter looks for the second page
+        // first.
+        if (second_page_known && c.checker->wanted() && t->checkable)
             c.checker->run(c, head, *t);
         else
             run_once(c, *t);
