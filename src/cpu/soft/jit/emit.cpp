@@ -262,6 +262,47 @@ bool Translator::emit_push(const Item& item) {
     return true;
 }
 
+unsigned Translator::stack_run(const Item& first) const {
+    constexpr unsigned kWord = 8;
+    constexpr unsigned kMost = sizeof(Slot) / kWord;  // what Slot::less of the stack's slots allows for
+    if (!wide()) return 0;
+    const auto fits = [&](const Item& item) {
+        const Insn& in = item.in;
+        return in.mnemonic == first.in.mnemonic && in.operand_size == kWord && in.is(0, OperandKind::Gpr) &&
+               in.operand[0].reg != x86::Rsp && !Jit::is_undefined(item.op);
+    };
+    if (first.in.mnemonic != Mnemonic::Push && first.in.mnemonic != Mnemonic::Pop) return 0;
+    unsigned count = 0;
+    const Item* const end = items_.data() + items_.size();
+    for (const Item* item = &first; item != end && count < kMost && fits(*item); ++item) ++count;
+    return count < 2 ? 0 : count;
+}
+
+void Translator::emit_stack_run(const Item& first, unsigned count) {
+    constexpr s32 kWord = 8;
+    const bool push = first.in.mnemonic == Mnemonic::Push;
+    const s32 bytes = static_cast<s32>(count) * kWord;
+    const Checked at = check_stack(first, push ? -bytes : 0, static_cast<unsigned>(bytes), push, false);
+    stubs_[at.stub].item = &first;
+    stubs_[at.stub].more = count - 1;
+    s32 offset = push ? 0 : -kWord;
+    for (const Item* item = &first; item != &first + count; ++item) {
+        offset += push ? -kWord : kWord;
+        const Mem word{.base = at.m.base, .index = at.m.index, .disp = offset};
+        const unsigned guest = item->in.operand[0].reg;
+        const HostReg host = result_register(guest);
+        if (push) {
+            if (host == kS0) e_.load(kS0, slot(guest));
+            e_.store(word, host);
+        } else {
+            e_.load(host, word);
+            store_result(guest);
+        }
+    }
+    move_stack(push ? -bytes : bytes);
+    come_back(at.stub);
+}
+
 bool Translator::emit_pushf(const Item& item) {
     const unsigned size = item.in.operand_size;
     if (size != (wide() ? 8 : 4)) return false;

@@ -329,6 +329,7 @@ void Translator::emit_stubs() {
         switch (stub.kind) {
             case Stub::Kind::CallOp:
                 call_op(stub.op, false);
+                for (unsigned n = 1; n <= stub.more; ++n) call_op(stub.item[n].op, false);
                 Emitter::patch(e_.jmp_near(), stub.back);
                 break;
             case Stub::Kind::Exit:
@@ -409,11 +410,18 @@ void Translator::emit() {
         __builtin_memcpy(count(kOffBlocksRun), &kOne, sizeof kOne);
     }
     begin_segment(items_.front());
-    for (const Item& item : items_) {
-        emit_item(item);
+    for (size_t i = 0; i < items_.size(); ++i) {
+        const Item& first = items_[i];
+        if (const unsigned count = stack_run(first); count != 0) {
+            emit_stack_run(first, count);
+            i += count - 1;
+        } else {
+            emit_item(first);
+        }
+        const Item& item = items_[i];
         const bool last = &item == &items_.back();
         if (last || item.in.insn_class == InsnClass::Branch) end_segment(item);
-        if (!last && item.in.insn_class == InsnClass::Branch) begin_segment(*(&item + 1));
+        if (!last && item.in.insn_class == InsnClass::Branch) begin_segment(items_[i + 1]);
     }
     if (!ended_) direct_exit(next_rip(items_.back()), items_.back());
     if (second_page_ != nullptr) {

@@ -79,6 +79,7 @@ private:
         u8* back = nullptr;  // where to go on
         const Op* op = nullptr;
         const Item* item = nullptr;
+        unsigned more = 0;  // CallOp: so many items after `item` are done likewise
         ExitRecord* exit = nullptr;
         bool link = false;  // `from` is what is linked
         u32 traps = 0;      // LoadVectors, LoadX87: what forbids it
@@ -130,6 +131,10 @@ private:
     [[nodiscard]] bool emit_native(const Item& item);
     [[nodiscard]] bool emit_copy(const Item& item);
     void emit_lea(const Item& item);
+    // How many pushes, or pops, of registers in a row begin here that one check of the stack serves; 0: one
+    // or none.
+    [[nodiscard]] unsigned stack_run(const Item& first) const;
+    void emit_stack_run(const Item& first, unsigned count);
     [[nodiscard]] bool emit_push(const Item& item);
     [[nodiscard]] bool emit_pop(const Item& item);
     [[nodiscard]] bool emit_pushf(const Item& item);
