@@ -14,6 +14,8 @@ class ReservedBytes {
 public:
     ReservedBytes(u64 size, u64 least);
     ~ReservedBytes();
+    ReservedBytes(const ReservedBytes&) = delete;
+    ReservedBytes& operator=(const ReservedBytes&) = delete;
     ReservedBytes(ReservedBytes&& other) noexcept
         : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}
     ReservedBytes& operator=(ReservedBytes&& other) noexcept {
@@ -36,13 +38,15 @@ class ReservedArray {
     static_assert(std::is_trivially_destructible_v<T> && std::is_trivially_copyable_v<T>);
 
 public:
-    explicit ReservedArray(u64 count, u64 least = 1) : bytes_(count * sizeof(T), least * sizeof(T)) {}
+    explicit ReservedArray(u64 count, u64 least = 1) : bytes_(count * kSize, least * kSize) {}
 
     [[nodiscard]] T* begin() const { return static_cast<T*>(bytes_.address()); }
-    [[nodiscard]] u64 size() const { return bytes_.size() / sizeof(T); }
+    [[nodiscard]] u64 size() const { return bytes_.size() / kSize; }
     [[nodiscard]] T& operator[](u64 index) const { return begin()[index]; }
 
 private:
+    static constexpr u64 kSize = sizeof(T);  // NOLINT(bugprone-sizeof-expression): T may be a pointer
+
     ReservedBytes bytes_;
 };
 

@@ -123,10 +123,10 @@ constexpr std::array<u8, 3> kSecondShifts{12, 21, 30};
     const u32 sizes = share.sizes >> (upper ? kSecondShifts.size() : 0);
     u8& last = share.found_last[upper ? 1 : 0];
     if ((sizes >> last & 1) != 0 && tlb.find(lin, kSecondShifts[last], share.id, found)) return true;
-    for (u8 i = 0; i < kSecondShifts.size(); ++i) {
+    for (unsigned i = 0; i < kSecondShifts.size(); ++i) {
         if (i == last || (sizes >> i & 1) == 0) continue;
         if (tlb.find(lin, kSecondShifts[i], share.id, found)) {
-            last = i;
+            last = static_cast<u8>(i);
             return true;
         }
     }
