@@ -343,7 +343,9 @@ def case_statistics():
         code, errors = console.end()
         equal(code, 7, "exit code")
         for pattern in (r"first instruction after [0-9.]+ ms", r"CPU 0 +CPU 1 +all",
-                        r"instructions( interpreted)?( +[0-9,]+){3}\r?\n",
+                        r"instructions( +[0-9,]+){3}\r?\n", r"MIPS while it ran( +[0-9.]+){3}\r?\n",
+                        r"chain rate( +[0-9.]+ %){3}\r?\n", r"page slot hit rate( +[0-9.]+ %){3}\r?\n",
+                        r"TLB hit rate( +[0-9.]+ %){3}\r?\n",
                         r"exits: halted( +[0-9,]+){3}\r?\n"):
             equal(len(re.findall(pattern, errors)), 2, f"tables with {pattern!r} in {errors}")
 

@@ -227,6 +227,20 @@ bool Translator::emit_moffs(const Item& item) {
 
 // --- the stack
 
+// S0, which looking up the stack's page needs, as it does S1.
+Translator::Checked Translator::store_below_stack(const Item& item, unsigned size) {
+    e_.store(slot(kTempSlot), kS0);
+    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, false);
+    Mem to = at.m;
+    if (!at.s0_free) {
+        e_.lea(kS1, at.m);
+        to = {.base = kS1};
+    }
+    e_.load(kS0, slot(kTempSlot));
+    e_.op_rm(size == 8, 0x89, kS0, to);
+    return at;
+}
+
 bool Translator::emit_push(const Item& item) {
     const Insn& in = item.in;
     const unsigned size = in.operand_size;
@@ -237,21 +251,13 @@ bool Translator::emit_push(const Item& item) {
         source = check(item, memory_use(in), false);
         if (!source) return false;
         e_.op_rm(size == 8, 0x8b, kS0, source->m);
-        e_.store(slot(kTempSlot), kS0);  // looking up the stack's page takes S0 and S1
     }
-    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, false);
-    if (source) {
-        Mem to = at.m;
-        if (!at.s0_free) {
-            e_.lea(kS1, at.m);
-            to = {.base = kS1};
-        }
-        e_.load(kS0, slot(kTempSlot));
-        e_.op_rm(size == 8, 0x89, kS0, to);
-    } else if (in.is(0, OperandKind::Immediate)) {
+    const Checked at = source ? store_below_stack(item, size)
+                              : check_stack(item, -static_cast<s32>(size), size, true, false);
+    if (in.is(0, OperandKind::Immediate)) {
         const auto value = static_cast<s32>(in.immediate);
         size == 8 ? e_.store_imm(at.m, value) : e_.store_imm32(at.m, static_cast<u32>(value));
-    } else {
+    } else if (!source) {
         HostReg from = host_of(in.operand[0].reg);
         if (from == kNoReg) e_.load(from = kS0, slot(in.operand[0].reg));
         e_.op_rm(size == 8, 0x89, from, at.m);
@@ -316,15 +322,7 @@ bool Translator::emit_pushf(const Item& item) {
     e_.load(kS1, gs(kOffEflags));
     e_.alu_imm(Alu::And, true, kS1, ~static_cast<s32>(x86::eflags::kVm | x86::eflags::kRf));
     e_.alu(Alu::Or, true, kS0, kS1);
-    e_.store(slot(kTempSlot), kS0);
-    const Checked at = check_stack(item, -static_cast<s32>(size), size, true, false);
-    Mem to = at.m;
-    if (!at.s0_free) {
-        e_.lea(kS1, at.m);
-        to = {.base = kS1};
-    }
-    e_.load(kS0, slot(kTempSlot));
-    e_.op_rm(size == 8, 0x89, kS0, to);
+    const Checked at = store_below_stack(item, size);
     move_stack(-static_cast<s32>(size));
     come_back(at.stub);
     return true;

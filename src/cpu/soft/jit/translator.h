@@ -135,6 +135,7 @@ private:
     // or none.
     [[nodiscard]] unsigned stack_run(const Item& first) const;
     void emit_stack_run(const Item& first, unsigned count);
+    Checked store_below_stack(const Item& item, unsigned size);
     [[nodiscard]] bool emit_push(const Item& item);
     [[nodiscard]] bool emit_pop(const Item& item);
     [[nodiscard]] bool emit_pushf(const Item& item);
