@@ -412,8 +412,9 @@ bool service_events(Vcpu& c) {
         deliver_with_faults(c, EventKind::Nmi, {.vector = kNmi});
         return true;
     }
-    if (may_interrupt(c)) c.interrupt_waits = c.interrupts->interrupt_pending() ? 1 : 0;
-    if (may_interrupt(c) && c.interrupt_waits != 0) {
+    if (!may_interrupt(c)) return false;
+    c.interrupt_waits = c.interrupts->interrupt_pending() ? 1 : 0;
+    if (c.interrupt_waits != 0) {
         if (const auto vector = c.interrupts->acknowledge()) {
             c.activity = Activity::Running;
             offer_paravirt_eoi(c, *vector);

@@ -384,8 +384,6 @@ void Translator::emit() {
     constexpr unsigned kAlign = 16;
     e_.align(kAlign);
     const bool flags_count = items_.front().live_in != 0;
-    in_host_ = flags_count;
-    saved_ = !flags_count;
     if (second_page_ != nullptr) {
         out_.entry_attended = e_.here();
         if (flags_count) save_flags();
