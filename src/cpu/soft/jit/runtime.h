@@ -10,6 +10,12 @@ struct Translation;
 // Instructions that are executed one at a time when translated code cannot.
 inline constexpr unsigned kInsnsByHand = 32;
 
+// What translated code takes for granted beyond the block's key. kUntranslatable: not to be entered now.
+inline constexpr u8 kUntranslatable = 0xff;
+[[nodiscard]] u8 mode_of(const Vcpu& c);
+// Which of Vcpu::target_sets the running code uses.
+[[nodiscard]] unsigned target_set(const Vcpu& c);
+
 struct Runtime {
     // Executes the instruction whose ops begin at `op`. Where to go on: kNextInsn, or the code of another
     // block, or 0: leave translated code. Vcpu::rip is set but for kNextInsn.
