@@ -42,6 +42,20 @@ bool MemoryMap::for_each_piece(u64 address, u64 size, bool rom_too, const Copy& 
     return true;
 }
 
+std::span<std::byte> MemoryMap::ram_at(u64 address, u64 most) const {
+    const MemoryRegion* region = find(address);
+    if (region == nullptr || region->kind != RegionKind::Ram) return {};
+    std::byte* const host = region->at(address);
+    u64 size = std::min(most, region->size - (address - region->base));
+    // Neighbours in the guest are often neighbours in the host.
+    while (size < most && address + size > address) {
+        region = find(address + size);
+        if (region == nullptr || region->kind != RegionKind::Ram || region->host != host + size) break;
+        size += std::min(most - size, region->size);
+    }
+    return {host, size};
+}
+
 bool MemoryMap::read(u64 address, std::span<std::byte> out) const {
     const auto nothing = [](std::byte*, u64, u64) {};
     if (!for_each_piece(address, out.size(), true, nothing)) return false;

@@ -72,6 +72,12 @@ public:
     // Like write, into ROM too: for loaders.
     [[nodiscard]] bool load(u64 address, std::span<const std::byte> in);
 
+    // For bulk payload and rings: the host bytes of RAM from `address` on, at most `most` and as many as are
+    // one piece in the host; none if `address` is not RAM. They stay where they are for the map's life. A
+    // guest's CPUs change them at any time: copy once what is interpreted. Who writes them calls
+    // changed_in_host() afterwards.
+    [[nodiscard]] std::span<std::byte> ram_at(u64 address, u64 most) const;
+
     // Somebody changed RAM through its host bytes (a machine's reset clears it): what was decoded there is
     // stale.
     void changed_in_host(u64 address, u64 size) {
