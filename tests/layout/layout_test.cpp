@@ -30,7 +30,8 @@ const std::vector<std::vector<std::string>> kRows = {
 const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"devices/acpi_pm", "devices/reset_control"}, {"devices/i8042", "devices/reset_control"},
     {"devices/port92", "devices/reset_control"},  {"devices/ioapic", "devices/lapic"},
-    {"backends/char", "backends/event_loop"},
+    {"backends/char", "backends/event_loop"},     {"devices/virtio", "devices/pci"},
+    {"devices/virtio_rng", "devices/virtio"},
 };
 
 bool is_source(const fs::path& path) {

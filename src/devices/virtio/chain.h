@@ -1,0 +1,65 @@
+// One buffer a driver has made available: its pieces of guest RAM, those the device reads before those it
+// writes. Everything in it was checked and copied when it was taken from the queue.
+#pragma once
+
+#include <span>
+#include <sys/uio.h>
+#include <vector>
+
+#include "base/types.h"
+#include "memory/memory_map.h"
+
+namespace tessera::virtio {
+
+class Chain {
+public:
+    // Room for `most` descriptors is set aside here; nothing is allocated later.
+    explicit Chain(unsigned most);
+
+    // What has not been read or written yet.
+    [[nodiscard]] std::span<const iovec> readable() const;
+    [[nodiscard]] std::span<const iovec> writable() const;
+    [[nodiscard]] u64 readable_bytes() const { return readable_bytes_; }
+    [[nodiscard]] u64 writable_bytes() const { return writable_bytes_; }
+
+    // Copies from the front of what is readable, and moves past it; returns how many bytes there were.
+    std::size_t read(std::span<std::byte> out);
+    std::size_t skip(std::size_t bytes);
+    // Copies to the front of what is writable, and moves past it.
+    std::size_t write(std::span<const std::byte> in);
+    // Takes the last byte of what is writable out of it; null if there is none.
+    [[nodiscard]] std::byte* take_last_writable();
+    // Cuts what is readable or writable to at most `bytes`.
+    void limit_readable(u64 bytes);
+    void limit_writable(u64 bytes);
+
+    // --- For the queue.
+    void clear();
+    enum class Access : u8 { DeviceReads, DeviceWrites };
+    // False: not RAM, wraps, reads after writes, or too much.
+    [[nodiscard]] bool add(const MemoryMap& memory, u64 address, u32 length, Access access);
+    // The device wrote to guest RAM behind the CPUs' backs.
+    void tell_written(MemoryMap& memory) const;
+
+    u16 id = 0;     // what the driver knows the buffer by
+    u16 slots = 0;  // entries of the ring it takes
+
+private:
+    struct Piece {
+        u64 address;
+        u64 size;
+    };
+    static std::size_t advance(std::span<iovec> pieces, std::size_t& first, std::size_t bytes);
+    static void cut(std::vector<iovec>& pieces, std::size_t first, u64& total, u64 bytes);
+
+    unsigned most_;
+    std::vector<iovec> readable_;
+    std::vector<iovec> writable_;
+    std::vector<Piece> written_;  // the guest's addresses of the writable pieces
+    std::size_t first_readable_ = 0;
+    std::size_t first_writable_ = 0;
+    u64 readable_bytes_ = 0;
+    u64 writable_bytes_ = 0;
+};
+
+}  // namespace tessera::virtio

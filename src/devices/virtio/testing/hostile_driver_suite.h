@@ -1,0 +1,424 @@
+// The tests every virtio device joins through its kit (bench.h), over every transport and with both rings:
+//
+//     TESSERA_JOIN_HOSTILE_DRIVER_SUITE(Rng, tessera::virtio_rng::RngKit);
+//
+// A driver that does everything a driver can do wrong. The device lives, takes a bounded time, tells that it
+// needs a reset where nothing else helps, and works again after one. One test for each class of bugs that
+// other monitors had.
+#pragma once
+
+#include <atomic>
+#include <gtest/gtest.h>
+#include <initializer_list>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "devices/testing/device_suite.h"
+#include "devices/virtio/testing/bench.h"
+
+namespace tessera::virtio {
+
+inline constexpr u16 kNext = 1;
+inline constexpr u16 kWrite = 2;
+inline constexpr u16 kIndirect = 4;
+
+// What has to become of a bad chain.
+enum class Expected : u8 { NeedsReset, Survives };
+
+struct BadChain {
+    const char* name;
+    Expected expected;
+    // Writes it into the ring with raw(), and makes it available.
+    void (*write)(GuestQueue& q);
+    enum class Rings : u8 { Both, SplitOnly, PackedOnly } rings = Rings::Both;
+};
+
+inline constexpr u64 kBuffer = 0x10'0000;
+
+inline void one(GuestQueue& q, u64 address, u32 length, u16 flags) {
+    q.raw(0, address, length, flags);
+    q.raw_available(0);
+}
+// An indirect table of two entries, the first of which has these flags.
+inline void table(GuestQueue& q, u64 at, u16 first_flags, u16 next, u32 bytes = 32) {
+    const auto entry = [&](u64 i, u16 flags, u16 link) {
+        if (q.packed())
+            q.write_descriptor(at + 16 * i, kBuffer, 16, link, flags);
+        else
+            q.write_descriptor(at + 16 * i, kBuffer, 16, flags, link);
+    };
+    entry(0, first_flags, next);
+    entry(1, kWrite, 0);
+    one(q, at, bytes, kIndirect);
+}
+
+inline const std::vector<BadChain>& bad_chains() {
+    using Rings = BadChain::Rings;
+    static const std::vector<BadChain> kChains = {
+        {"buffer in a hole", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, BenchRam::kHole, 64, kWrite); }},
+        {"buffer in ROM", Expected::NeedsReset, [](GuestQueue& q) { one(q, BenchRam::kRom, 64, kWrite); }},
+        {"buffer in ROM, to be read", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, BenchRam::kRom, 64, 0); }},
+        {"buffer runs out of RAM", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, BenchRam::kSecondBase + BenchRam::kSecondSize - 8, 64, kWrite); }},
+        {"buffer wraps around 2^64", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, ~u64{7}, 64, kWrite); }},
+        {"address all ones", Expected::NeedsReset, [](GuestQueue& q) { one(q, ~u64{0}, 1, kWrite); }},
+        {"4 GiB less one", Expected::NeedsReset, [](GuestQueue& q) { one(q, 0, ~u32{0}, kWrite); }},
+        {"more than 4 GiB in all", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.raw(0, 0, ~u32{0}, kNext | kWrite, 1);
+             q.raw(1, 0, ~u32{0}, kWrite);
+             q.raw_available(0);
+         }},
+        {"spans two pieces of RAM", Expected::Survives,
+         [](GuestQueue& q) { one(q, BenchRam::kSecondBase - 32, 64, kWrite); }},
+        {"no bytes, to be written", Expected::Survives, [](GuestQueue& q) { one(q, kBuffer, 0, kWrite); }},
+        {"no bytes, to be read", Expected::Survives, [](GuestQueue& q) { one(q, kBuffer, 0, 0); }},
+        {"no bytes nowhere", Expected::Survives, [](GuestQueue& q) { one(q, ~u64{0}, 0, kWrite); }},
+        {"nothing but a byte to read", Expected::Survives, [](GuestQueue& q) { one(q, kBuffer, 1, 0); }},
+        {"nothing but a byte to write", Expected::Survives,
+         [](GuestQueue& q) { one(q, kBuffer, 1, kWrite); }},
+        {"read after written", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.raw(0, kBuffer, 16, kWrite | kNext, 1);
+             q.raw(1, kBuffer, 16, 0);
+             q.raw_available(0);
+         }},
+        {"next beyond the table", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.raw(0, kBuffer, 16, kNext, q.size());
+             q.raw_available(0);
+         },
+         Rings::SplitOnly},
+        {"next far beyond the table", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.raw(0, kBuffer, 16, kNext, 0xffff);
+             q.raw_available(0);
+         },
+         Rings::SplitOnly},
+        {"a chain that is its own next", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.raw(0, kBuffer, 16, kNext, 0);
+             q.raw_available(0);
+         },
+         Rings::SplitOnly},
+        {"a loop of two without bytes", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.raw(0, kBuffer, 0, kNext, 1);
+             q.raw(1, kBuffer, 0, kNext, 0);
+             q.raw_available(0);
+         },
+         Rings::SplitOnly},
+        {"a chain without an end", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             for (u16 i = 0; i < q.size(); ++i) q.raw(i, kBuffer, 16, kNext);
+         },
+         Rings::PackedOnly},
+        {"head beyond the table", Expected::NeedsReset, [](GuestQueue& q) { q.raw_available(q.size()); },
+         Rings::SplitOnly},
+        {"head all ones", Expected::NeedsReset, [](GuestQueue& q) { q.raw_available(0xffff); },
+         Rings::SplitOnly},
+        {"available index jumps", Expected::NeedsReset,
+         [](GuestQueue& q) { q.store<u16>(q.driver() + 2, static_cast<u16>(q.size() + 1)); },
+         Rings::SplitOnly},
+        {"available index goes back", Expected::NeedsReset,
+         [](GuestQueue& q) { q.store<u16>(q.driver() + 2, 0xffff); }, Rings::SplitOnly},
+        {"buffer id beyond the ring", Expected::Survives,
+         [](GuestQueue& q) { q.write_descriptor(q.descriptors(), kBuffer, 16, 0xffff, kWrite | 0x80); },
+         Rings::PackedOnly},
+        {"the same head many times", Expected::Survives,
+         [](GuestQueue& q) {
+             q.raw(0, kBuffer, 64, kWrite);
+             for (u16 i = 0; i < q.size(); ++i) q.raw_available(0);
+         }},
+        {"indirect in indirect", Expected::NeedsReset,
+         [](GuestQueue& q) { table(q, q.table_of(0), kIndirect, 0); }, Rings::SplitOnly},
+        {"indirect with a next", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             table(q, q.table_of(0), kNext, 1);
+             q.raw(0, q.table_of(0), 32, kIndirect | kNext, 1);
+         }},
+        {"indirect behind a next", Expected::Survives,
+         [](GuestQueue& q) {
+             q.raw(1, q.table_of(0), 32, kIndirect);
+             q.raw(0, kBuffer, 16, kNext, 1);
+             q.raw_available(0);
+         }},
+        {"indirect table of no entries", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, q.table_of(0), 0, kIndirect); }},
+        {"indirect table of half an entry", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, q.table_of(0), 24, kIndirect); }},
+        {"indirect table of 4 GiB", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, q.table_of(0), 0xffff'fff0, kIndirect); }},
+        {"indirect table longer than any queue", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, 0, 2048 * 16, kIndirect); }},
+        {"indirect table in a hole", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, BenchRam::kHole, 32, kIndirect); }},
+        {"indirect table runs out of RAM", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             one(q, BenchRam::kSecondBase + BenchRam::kSecondSize - 16, 32, kIndirect);
+             q.write_descriptor(BenchRam::kSecondBase - 16, 0, 0, 0, 0);
+         },
+         Rings::PackedOnly},
+        {"indirect table wraps around 2^64", Expected::NeedsReset,
+         [](GuestQueue& q) { one(q, ~u64{15}, 32, kIndirect); }},
+        {"indirect table is not aligned", Expected::Survives,
+         [](GuestQueue& q) { one(q, kBuffer + 1, 32, kIndirect); }},
+        {"indirect chain leaves its table", Expected::NeedsReset,
+         [](GuestQueue& q) { table(q, q.table_of(0), kNext, 2); }, Rings::SplitOnly},
+        {"indirect chain in a loop", Expected::NeedsReset,
+         [](GuestQueue& q) { table(q, q.table_of(0), kNext, 0); }, Rings::SplitOnly},
+        {"indirect, its buffer in a hole", Expected::NeedsReset,
+         [](GuestQueue& q) {
+             q.write_descriptor(q.table_of(0), BenchRam::kHole, 16, q.packed() ? u16{0} : kWrite,
+                                q.packed() ? kWrite : u16{0});
+             one(q, q.table_of(0), 16, kIndirect);
+         }},
+    };
+    return kChains;
+}
+
+template <typename B>
+class HostileDriverSuite : public testing::Test {};
+
+TYPED_TEST_SUITE_P(HostileDriverSuite);
+
+TYPED_TEST_P(HostileDriverSuite, AGoodDriverIsServed) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.start());
+    // More than once around the ring.
+    for (unsigned i = 0; i < 3 * TypeParam::kSize; ++i) {
+        ASSERT_TRUE(bench.works()) << i;
+        bench.kit.refresh();
+    }
+    EXPECT_TRUE(bench.port.interrupted());
+}
+
+TYPED_TEST_P(HostileDriverSuite, EveryRingFeatureAloneWorks) {
+    for (const u64 without : {feature_bit(kFeatureEventIndex), feature_bit(kFeatureIndirect),
+                              feature_bit(kFeatureEventIndex) | feature_bit(kFeatureIndirect), u64{0}}) {
+        TypeParam bench;
+        ASSERT_TRUE(bench.start(without));
+        EXPECT_TRUE(bench.works());
+    }
+}
+
+TYPED_TEST_P(HostileDriverSuite, VersionOneIsDemandedAndUnknownFeaturesAreRefused) {
+    TypeParam bench;
+    EXPECT_FALSE(bench.negotiate(feature_bit(kFeatureVersion1)));
+    bench.port.set_status(0);
+    bench.port.set_status(3);
+    bench.port.set_driver_features(bench.port.device_features() | u64{1} << 62);
+    bench.port.set_status(11);
+    EXPECT_EQ(bench.port.status() & 8, 0);
+    bench.port.set_status(15);
+    EXPECT_EQ(bench.port.status() & 4, 0) << "no driver is ready without an agreement";
+    EXPECT_TRUE(bench.start());
+}
+
+// C2
+TYPED_TEST_P(HostileDriverSuite, BadChainsAreDefined) {
+    for (const BadChain& chain : bad_chains()) {
+        if (chain.rings ==
+            (TypeParam::kKind == RingKind::Split ? BadChain::Rings::PackedOnly : BadChain::Rings::SplitOnly))
+            continue;
+        TypeParam bench;
+        ASSERT_TRUE(bench.start());
+        chain.write(bench.queue());
+        bench.kick();
+        EXPECT_TRUE(bench.run()) << chain.name;
+        if (chain.expected == Expected::NeedsReset) {
+            EXPECT_TRUE(bench.needs_reset()) << chain.name;
+            EXPECT_TRUE(bench.port.interrupted()) << chain.name;
+        }
+        EXPECT_TRUE(bench.start()) << chain.name;
+        EXPECT_TRUE(bench.works()) << chain.name;
+    }
+}
+
+// C2: without the feature, the flag makes a chain malformed.
+TYPED_TEST_P(HostileDriverSuite, IndirectHasToBeAgreedOn) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.start(feature_bit(kFeatureIndirect)));
+    table(bench.queue(), bench.queue().table_of(0), kNext, 1);
+    bench.kick();
+    EXPECT_TRUE(bench.run());
+    EXPECT_TRUE(bench.needs_reset());
+}
+
+// C1
+TYPED_TEST_P(HostileDriverSuite, QueueRegistersAreFrozenOnceEnabled) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.start());
+    for (const u32 size : std::initializer_list<u32>{0, 1, 3, 32769, 65535})
+        for (const u64 address : {u64{0}, u64{1}, BenchRam::kHole, ~u64{0}}) {
+            bench.port.set_up(TypeParam::KitType::kRequestQueue, static_cast<u16>(size), address, address,
+                              address);
+            bench.kick();
+            EXPECT_TRUE(bench.run());
+        }
+    bench.port.set_enabled(TypeParam::KitType::kRequestQueue, 0);
+    EXPECT_TRUE(bench.port.enabled(TypeParam::KitType::kRequestQueue));
+    bench.port.set_driver_features(0);
+    EXPECT_FALSE(bench.needs_reset());
+    EXPECT_TRUE(bench.works());
+}
+
+// C1, C2
+TYPED_TEST_P(HostileDriverSuite, BadRingsNeedAReset) {
+    struct Place {
+        u32 size;
+        u64 descriptors;
+        u64 driver;
+        u64 device;
+    };
+    const u64 at = TypeParam::kQueues;
+    const std::vector<Place> places = {
+        {0, at, at + 0x2000, at + 0x3000},
+        {512, at, at + 0x8000, at + 0xc000},
+        {32768, at, at + 0x2000, at + 0x3000},
+        {65535, at, at + 0x2000, at + 0x3000},
+        {16, BenchRam::kHole, at + 0x2000, at + 0x3000},
+        {16, at, BenchRam::kHole, at + 0x3000},
+        {16, at, at + 0x2000, BenchRam::kRom},
+        {16, ~u64{15}, at + 0x2000, at + 0x3000},
+        {16, at, ~u64{3}, at + 0x3000},
+        {16, at + 8, at + 0x2000, at + 0x3000},
+        {16, at, at + 0x2001, at + 0x3000},
+        {16, at, at + 0x2000, at + 0x3002},
+        {16, BenchRam::kSecondBase - 16, at + 0x2000, at + 0x3000},  // not one piece
+    };
+    for (const Place& place : places) {
+        TypeParam bench;
+        ASSERT_TRUE(bench.negotiate());
+        bench.port.set_up(TypeParam::KitType::kRequestQueue, static_cast<u16>(place.size), place.descriptors,
+                          place.driver, place.device);
+        bench.port.set_enabled(TypeParam::KitType::kRequestQueue, 1);
+        bench.port.set_status(15);
+        bench.kick();
+        EXPECT_TRUE(bench.run());
+        EXPECT_TRUE(bench.needs_reset()) << place.size << ' ' << place.descriptors;
+        EXPECT_TRUE(bench.start());
+        EXPECT_TRUE(bench.works());
+    }
+}
+
+// A split queue's size is a power of two; a packed one's need not be.
+TYPED_TEST_P(HostileDriverSuite, OddSizesAreForPackedRings) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.negotiate());
+    const u64 at = TypeParam::kQueues;
+    bench.port.set_up(TypeParam::KitType::kRequestQueue, 3, at, at + 0x2000, at + 0x3000);
+    bench.port.set_enabled(TypeParam::KitType::kRequestQueue, 1);
+    bench.port.set_status(15);
+    EXPECT_EQ(bench.needs_reset(), TypeParam::kKind == RingKind::Split);
+}
+
+// C3
+TYPED_TEST_P(HostileDriverSuite, SelectorsOutOfRangeSelectNothing) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.start());
+    const u32 count = bench.core().queue_count();
+    for (const u32 queue : {count, count + 1, u32{0x7fff}, u32{0xffff}, u32{0x7fff'ffff}, u32{0xffff'ffff}}) {
+        bench.port.select(queue);
+        bench.port.sweep();
+        const auto narrow = static_cast<u16>(queue);
+        EXPECT_EQ(bench.port.most(narrow), 0);
+        bench.port.set_up(narrow, 16, 0, 0, 0);
+        bench.port.set_enabled(narrow, 1);
+        EXPECT_FALSE(bench.port.enabled(narrow));
+        bench.port.notify(narrow);
+        EXPECT_TRUE(bench.run());
+    }
+    EXPECT_TRUE(bench.start());
+    EXPECT_TRUE(bench.works());
+}
+
+// C4
+TYPED_TEST_P(HostileDriverSuite, EveryRegisterTakesEveryWidth) {
+    TypeParam bench;
+    bench.port.sweep();
+    EXPECT_TRUE(bench.run());
+    ASSERT_TRUE(bench.start());
+    bench.port.sweep();
+    EXPECT_TRUE(bench.run());
+    EXPECT_TRUE(bench.start());
+    EXPECT_TRUE(bench.works());
+}
+
+// C6: a full ring of the longest chains takes a bounded number of turns.
+TYPED_TEST_P(HostileDriverSuite, AFullRingIsWorkedOffInTurns) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.start());
+    std::vector<Segment> segments;
+    for (u64 i = 0; i < GuestQueue::kTableEntries; ++i)
+        segments.push_back({.address = kBuffer, .length = 0xffff, .writable = true});
+    while (bench.queue().add_indirect(segments)) {
+    }
+    bench.kick();
+    EXPECT_TRUE(bench.run());
+}
+
+TYPED_TEST_P(HostileDriverSuite, NothingHappensBeforeTheDriverIsReady) {
+    TypeParam bench;
+    ASSERT_TRUE(bench.negotiate());
+    bench.set_up_queues();
+    TypeParam::KitType::prepare(bench.ram, kBuffer);
+    (void)bench.queue().add(TypeParam::KitType::request(kBuffer));
+    bench.kick();
+    EXPECT_TRUE(bench.run());
+    EXPECT_FALSE(bench.queue().take().has_value());
+    EXPECT_FALSE(bench.port.interrupted());
+}
+
+// C9, C10: another CPU writes the rings while the device works.
+TYPED_TEST_P(HostileDriverSuite, RingsThatChangeMeanwhileDoNoHarm) {
+    TypeParam bench;
+    std::atomic<bool> stop = false;
+    std::thread racer([&] {
+        testing_rig::SeededChoices choices(1);
+        while (!stop.load(std::memory_order_relaxed)) {
+            const u64 where = TypeParam::kQueues + 2 * choices.below(GuestQueue::kBytes / 2);
+            std::atomic_ref<u16>(*reinterpret_cast<u16*>(bench.ram.at(where)))
+                .store(static_cast<u16>(choices.bits()), std::memory_order_relaxed);
+        }
+    });
+    for (unsigned i = 0; i < 300; ++i) {
+        if (i % 20 == 0) (void)bench.start();
+        (void)bench.works();
+    }
+    stop.store(true);
+    racer.join();
+    EXPECT_TRUE(bench.start());
+    EXPECT_TRUE(bench.works());
+}
+
+REGISTER_TYPED_TEST_SUITE_P(HostileDriverSuite, AGoodDriverIsServed, EveryRingFeatureAloneWorks,
+                            VersionOneIsDemandedAndUnknownFeaturesAreRefused, BadChainsAreDefined,
+                            IndirectHasToBeAgreedOn, QueueRegistersAreFrozenOnceEnabled, BadRingsNeedAReset,
+                            OddSizesAreForPackedRings, SelectorsOutOfRangeSelectNothing,
+                            EveryRegisterTakesEveryWidth, AFullRingIsWorkedOffInTurns,
+                            NothingHappensBeforeTheDriverIsReady, RingsThatChangeMeanwhileDoNoHarm);
+
+template <typename Kit>
+using EveryBench =
+    testing::Types<Bench<Kit, OverMmio, RingKind::Split>, Bench<Kit, OverMmio, RingKind::Packed>,
+                   Bench<Kit, OverPci<PciInterrupts::Pin>, RingKind::Split>,
+                   Bench<Kit, OverPci<PciInterrupts::Pin>, RingKind::Packed>,
+                   Bench<Kit, OverPci<PciInterrupts::Messages>, RingKind::Split>,
+                   Bench<Kit, OverPci<PciInterrupts::Messages>, RingKind::Packed>>;
+
+}  // namespace tessera::virtio
+
+// At file scope; the kit by its full name. The shared suites of all chips come along.
+#define TESSERA_JOIN_HOSTILE_DRIVER_SUITE(Name, Kit)                                     \
+    namespace tessera::virtio {                                                          \
+    INSTANTIATE_TYPED_TEST_SUITE_P(Name, HostileDriverSuite, EveryBench<Kit>);           \
+    }                                                                                    \
+    namespace tessera::testing_rig {                                                     \
+    INSTANTIATE_TYPED_TEST_SUITE_P(Name, DeviceSuite, tessera::virtio::EveryBench<Kit>); \
+    }                                                                                    \
+    static_assert(true, "takes the semicolon")
