@@ -31,7 +31,7 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"devices/acpi_pm", "devices/reset_control"}, {"devices/i8042", "devices/reset_control"},
     {"devices/port92", "devices/reset_control"},  {"devices/ioapic", "devices/lapic"},
     {"backends/char", "backends/event_loop"},     {"devices/virtio", "devices/pci"},
-    {"devices/virtio_rng", "devices/virtio"},
+    {"devices/virtio_rng", "devices/virtio"},     {"backends/net", "backends/event_loop"},
 };
 
 bool is_source(const fs::path& path) {
