@@ -2,9 +2,9 @@
 // writes. Everything in it was checked and copied when it was taken from the queue.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <sys/uio.h>
-#include <vector>
 
 #include "base/types.h"
 #include "memory/memory_map.h"
@@ -45,19 +45,22 @@ public:
     u16 slots = 0;  // entries of the ring it takes
 
 private:
-    struct Piece {
-        u64 address;
-        u64 size;
-    };
-    static std::size_t advance(std::span<iovec> pieces, std::size_t& first, std::size_t bytes);
-    static void cut(std::vector<iovec>& pieces, std::size_t first, u64& total, u64 bytes);
+    static std::size_t advance(std::span<iovec> pieces, std::size_t& first, std::size_t end,
+                               std::size_t bytes);
+    void cut(std::size_t first, std::size_t& end, u64& total, u64 bytes);
+    [[nodiscard]] std::span<iovec> pieces() const { return {pieces_.get(), most_}; }
 
+    // Not filled before use: what a device never needs takes no memory of the host.
     unsigned most_;
-    std::vector<iovec> readable_;
-    std::vector<iovec> writable_;
-    std::vector<Piece> written_;  // the guest's addresses of the writable pieces
+    std::unique_ptr<iovec[]> pieces_;   // those to be read, then those to be written
+    std::unique_ptr<u64[]> addresses_;  // of the latter, in the guest
+    std::unique_ptr<u64[]> sizes_;
+    std::size_t count_ = 0;  // as they were added
+    std::size_t first_writable_at_ = 0;
     std::size_t first_readable_ = 0;
+    std::size_t end_readable_ = 0;
     std::size_t first_writable_ = 0;
+    std::size_t end_writable_ = 0;
     u64 readable_bytes_ = 0;
     u64 writable_bytes_ = 0;
 };
