@@ -68,6 +68,34 @@ struct KeyboardController {
     u8 mouse_irq = 12;
 };
 
+// A host bridge with its bus 0, and what it decodes. Everything of it is outside RAM.
+struct PciDescription {
+    struct Window {
+        u64 first;
+        u64 last;
+    };
+    u64 ecam = 0xe000'0000;  // 256 buses, one MiB each
+    u8 last_bus = 255;
+    Window memory = {.first = kPciHoleBase, .last = 0xdfff'ffff};
+    std::optional<Window> memory64{};  // above RAM; NOLINT(readability-redundant-member-init)
+    // Ports for BARs; below are the board's own. The host bridge decodes all.
+    Window io = {.first = 0x1000, .last = 0xffff};
+    bool place_bars = true;  // false: firmware in the guest does
+    u8 isa_bridge = 31;      // its device number; function 0
+    // The ISA interrupts firmware routes the interrupt lines to, for systems that use the 8259s.
+    std::array<u8, 8> isa_interrupts = {10, 11, 10, 11, 10, 11, 10, 11};
+};
+inline constexpr u64 kEcamSize = 256 * kMiB;
+
+// How the root bus's interrupt pins are wired: INTA# of device d is line d, INTB# line d + 1, and so on round
+// the eight lines. Line n is pin kPciFirstPin + n of the I/O APIC, level triggered and active low; `pin` is
+// 0-3.
+inline constexpr unsigned kPciInterruptLines = 8;
+inline constexpr unsigned kPciFirstPin = 16;
+[[nodiscard]] constexpr unsigned pci_interrupt_line(unsigned device, unsigned pin) {
+    return (device + pin) % kPciInterruptLines;
+}
+
 // Text for SMBIOS; what a guest shows as its maker and model.
 struct SystemIdentity {
     std::string manufacturer = "Tessera";
@@ -95,6 +123,7 @@ struct BoardDescription {
     u8 rtc_century = 0x32;                                              // CMOS index
     std::vector<IsaDevice> serial_ports = {{.port = 0x3f8, .irq = 4}};  // COM1 first, 8 ports each
     std::optional<KeyboardController> keyboard = KeyboardController{};
+    std::optional<PciDescription> pci = PciDescription{};
     bool has_port92 = true;  // fast A20 and reset
     bool has_vga = false;
     SystemIdentity identity{};
@@ -118,6 +147,7 @@ struct BoardDescription {
     board.name = "microvm";
     board.identity.product = "microvm";
     board.has_port92 = false;
+    board.pci.reset();
     return board;
 }
 

@@ -164,7 +164,7 @@ Result<LoadedKernel> load(const BootRequest& request, const std::vector<E820Entr
 }  // namespace
 
 Result<StartState> boot_linux(const BootRequest& request, MemoryMap& memory) {
-    const auto map = e820_of(memory);
+    const auto map = e820_of(memory, request.board);
     if (auto status = check(request, memory, map); !status) return std::unexpected(status.error());
     const auto kernel = load(request, map, memory);
     if (!kernel) return std::unexpected(kernel.error());

@@ -128,6 +128,7 @@ TEST_F(BootLinuxTest, E820ListsMemoryAroundTheHoles) {
                               {0x9fc00, 0x400, 2},
                               {0xe0000, 0x20000, 2},
                               {0x100000, 0xbff0'0000, 1},
+                              {0xe000'0000, 0x1000'0000, 2},  // ECAM
                               {0x1'0000'0000, 0x8000'0000, 1}};
     ASSERT_EQ(memory.get<u8>(page + 0x1e8), std::size(expected));
     for (std::size_t n = 0; n < std::size(expected); ++n) {
@@ -185,7 +186,7 @@ TEST_F(BootLinuxTest, PvhEntryGetsStartInfo) {
     EXPECT_EQ(memory.text(memory.get<u64>(info + 24)), "console=ttyS0");
     EXPECT_EQ(memory.get<u64>(info + 32), s.rsdp_address);
     const u64 usable = memory.get<u64>(info + 40) + 3 * u64{24};  // the fourth entry
-    ASSERT_EQ(memory.get<u32>(info + 48), 4U);
+    ASSERT_EQ(memory.get<u32>(info + 48), 5U);
     EXPECT_EQ(memory.get<u64>(usable), 0x100000U);
     EXPECT_EQ(memory.get<u64>(usable + 8), 63 * kM);
     EXPECT_EQ(memory.get<u32>(usable + 16), 1U);

@@ -24,7 +24,7 @@ constexpr u8 kEquipmentKeyboard = 1 << 3;
 }  // namespace
 
 std::vector<CmosByte> cmos_values(const MemoryMap& memory, const BoardDescription& board) {
-    const auto map = e820_of(memory);
+    const auto map = e820_of(memory, board);
     const u64 low_end = std::max(low_ram_end(map), kHighMemoryBase);
     std::vector<CmosByte> cmos;
     const auto put = [&](u8 index, u64 value, unsigned bytes) {

@@ -27,7 +27,7 @@ void add_ram(std::vector<E820Entry>& map, u64 base, u64 end) {
 
 }  // namespace
 
-std::vector<E820Entry> e820_of(const MemoryMap& memory) {
+std::vector<E820Entry> e820_of(const MemoryMap& memory, const BoardDescription& board) {
     std::vector<Window> ram;
     for (const auto& region : memory.regions())
         if (region->kind == RegionKind::Ram)
@@ -41,6 +41,9 @@ std::vector<E820Entry> e820_of(const MemoryMap& memory) {
             const u64 end = std::min(piece.end, window.end);
             if (base < end) add_ram(map, base, end);
         }
+        // Linux uses ECAM only if the memory map, too, says that it is taken [PCI-FW 4.1.2].
+        if (window.end == kPciHoleBase && board.pci)
+            map.push_back({.base = board.pci->ecam, .size = kEcamSize, .type = E820Type::Reserved});
         if (window.base != 0) continue;
         map.push_back({.base = kEbdaBase, .size = kBaseMemoryEnd - kEbdaBase, .type = E820Type::Reserved});
         map.push_back({.base = kTablesBase, .size = kTablesEnd - kTablesBase, .type = E820Type::Reserved});

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "boot/board.h"
 #include "memory/memory_map.h"
 
 namespace tessera::boot {
@@ -21,9 +22,9 @@ struct E820Entry {
 };
 
 // Sorted and free of overlaps: RAM below the EBDA, the EBDA and the firmware tables (reserved), RAM from 1
-// MiB to the PCI hole, RAM from 4 GiB. RAM regions elsewhere (display memory, say) are not an operating
-// system's to use.
-[[nodiscard]] std::vector<E820Entry> e820_of(const MemoryMap& memory);
+// MiB to the PCI hole, ECAM (reserved), RAM from 4 GiB. RAM regions elsewhere (display memory, say) are not
+// an operating system's to use.
+[[nodiscard]] std::vector<E820Entry> e820_of(const MemoryMap& memory, const BoardDescription& board);
 
 // Whether all of [base, base + size) is usable in one entry.
 [[nodiscard]] bool is_usable(const std::vector<E820Entry>& map, u64 base, u64 size);

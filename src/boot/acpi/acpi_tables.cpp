@@ -43,6 +43,13 @@ std::vector<std::byte> make_root(std::string_view signature, const std::vector<u
 
 }  // namespace
 
+// [PCI-FW 4.1.2]: one segment group, all its buses.
+std::vector<std::byte> make_mcfg(const PciDescription& pci) {
+    ByteWriter body;
+    body.zeros(8).put(pci.ecam).put16(0).put8(0).put(pci.last_bus).zeros(4);
+    return finish_acpi_table("MCFG", 1, body);
+}
+
 Result<AcpiTables> make_acpi_tables(const BoardDescription& board, u64 base, u64 end) {
     constexpr u64 kRoots = 512;  // RSDP, RSDT and XSDT, which are written last
     ByteWriter out;
@@ -64,6 +71,7 @@ Result<AcpiTables> make_acpi_tables(const BoardDescription& board, u64 base, u64
     };
     list(make_fadt(board, static_cast<u32>(facs), static_cast<u32>(dsdt)));
     list(make_madt(board));
+    if (board.pci) list(make_mcfg(*board.pci));
     if (here() > end)
         return fail(Errc::InvalidArgument,
                     fmt::format("the ACPI tables of {} CPUs take {} bytes, there is room for {}",

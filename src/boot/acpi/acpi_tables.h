@@ -1,6 +1,5 @@
-// The ACPI tables of a board, as bytes: RSDP, XSDT, RSDT, FADT (revision 6), FACS, DSDT and MADT, made from
-// the board's description without a compiler. Room is left for more tables (MCFG, HPET) in the list of the
-// XSDT. [ACPI 6.5 5.2]
+// The ACPI tables of a board, as bytes: RSDP, XSDT, RSDT, FADT (revision 6), FACS, DSDT, MADT and MCFG, made
+// from the board's description without a compiler. [ACPI 6.5 5.2]
 #pragma once
 
 #include <vector>
@@ -23,5 +22,7 @@ struct AcpiTables {
 [[nodiscard]] std::vector<std::byte> make_fadt(const BoardDescription& board, u32 facs, u32 dsdt);
 [[nodiscard]] std::vector<std::byte> make_madt(const BoardDescription& board);
 [[nodiscard]] std::vector<std::byte> make_dsdt(const BoardDescription& board);
+// The board has PCI.
+[[nodiscard]] std::vector<std::byte> make_mcfg(const PciDescription& pci);
 
 }  // namespace tessera::boot

@@ -140,6 +140,21 @@ TEST(AcpiTablesTest, FadtSaysWhatIsMissing) {
     EXPECT_EQ(at<u64>(fadt, 148 + 4), 0U);
 }
 
+TEST(AcpiTablesTest, McfgSaysWhereEcamIs) {
+    const auto tables = make_acpi_tables(pc_board(1), kBase, kEnd);
+    const auto listed = Reader(*tables).listed();
+    ASSERT_TRUE(listed.contains("MCFG"));
+    const auto mcfg = listed.at("MCFG");
+    ASSERT_EQ(mcfg.size(), 60U);
+    EXPECT_EQ(sum(mcfg), 0U);
+    EXPECT_EQ(at<u64>(mcfg, 44), 0xe000'0000U);
+    EXPECT_EQ(at<u16>(mcfg, 52), 0) << "segment group";
+    EXPECT_EQ(at<u8>(mcfg, 54), 0);
+    EXPECT_EQ(at<u8>(mcfg, 55), 255);
+    const auto none = make_acpi_tables(microvm_board(1), kBase, kEnd);
+    EXPECT_FALSE(Reader(*none).listed().contains("MCFG"));
+}
+
 struct Entry {
     u8 type;
     std::span<const std::byte> bytes;
@@ -204,6 +219,16 @@ TEST(AcpiTablesTest, RoomFor1024CpusAndARefusalBeyond) {
     EXPECT_THAT(none.error().message, testing::HasSubstr("1024 CPUs"));
 }
 
+// The windows, links and routes are looked at in the disassembly below; here, that they are there at all.
+TEST(AcpiTablesTest, DsdtDescribesThePciRoot) {
+    const auto dsdt = make_dsdt(pc_board(1));
+    const std::string all = text(dsdt, 0, dsdt.size());
+    for (const char* object : {"PCI0", "_PRT", "_OSC", "_PIC", "PRTA", "PRTP", "LNKA", "LNKH"})
+        EXPECT_NE(all.find(object), std::string::npos) << object;
+    const auto small = make_dsdt(microvm_board(1));
+    EXPECT_EQ(text(small, 0, small.size()).find("PCI0"), std::string::npos);
+}
+
 // Intel's compiler takes every table apart and puts it together again.
 class IaslTest : public testing::Test {
 protected:
@@ -242,6 +267,7 @@ protected:
         expect_clean_round_trip("fadt", make_fadt(board, 0xe0200, 0xe0240));
         expect_clean_round_trip("madt", make_madt(board));
         expect_clean_round_trip("dsdt", make_dsdt(board));
+        if (board.pci) expect_clean_round_trip("mcfg", make_mcfg(*board.pci));
     }
 
     std::filesystem::path folder_;
@@ -250,6 +276,19 @@ protected:
 
 TEST_F(IaslTest, TakesThePcsTables) {
     expect_clean(pc_board(2));
+}
+TEST_F(IaslTest, TakesAWindowAbove4GiB) {
+    auto board = pc_board(1);
+    board.pci->memory64 = {.first = 0x8'0000'0000, .last = 0xf'ffff'ffff};
+    write("dsdt.dat", make_dsdt(board));
+    ASSERT_EQ(iasl("-d dsdt.dat"), 0) << log;
+    std::ifstream file(folder_ / "dsdt.dsl");
+    std::stringstream source;
+    source << file.rdbuf();
+    for (const char* text : {"0x0000000800000000, // Range Minimum", "0x0000000FFFFFFFFF, // Range Maximum",
+                             "0xC0000000,         // Range Minimum", "0xDFFFFFFF,         // Range Maximum"})
+        EXPECT_THAT(source.str(), testing::HasSubstr(text));
+    expect_clean(board);
 }
 TEST_F(IaslTest, TakesTheMicrovmsTables) {
     expect_clean(microvm_board(1));
@@ -260,6 +299,7 @@ TEST_F(IaslTest, TakesTheTablesOf300Cpus) {
 TEST_F(IaslTest, TakesTheTablesOfABareBoard) {
     BoardDescription board;
     board.io_apic.reset();
+    board.pci.reset();
     board.has_pic = board.has_pit = board.has_port92 = false;
     board.acpi_pm.reset();
     board.reset.reset();

@@ -1,8 +1,9 @@
 // The Differentiated System Description Table: the devices an operating system cannot find by itself.
-// PCI's host bridge and interrupt routing will be added here with PCI.
+// PCI's are in pci_root.cpp.
 #include <fmt/format.h>
 
 #include "boot/acpi/acpi_tables.h"
+#include "boot/acpi/pci_root.h"
 #include "boot/acpi/table.h"
 #include "boot/aml/aml.h"
 #include "boot/bytes.h"
@@ -39,6 +40,8 @@ Resources motherboard(const BoardDescription& board) {
         resources.io(board.acpi_pm->pm_timer, 4, 4);
         if (board.acpi_pm->gpe0_length != 0) resources.io(board.acpi_pm->gpe0, board.acpi_pm->gpe0_length, 4);
     }
+    // [PCI-FW 4.1.2]: ECAM is nobody's to hand out, whichever way a system looks.
+    if (board.pci) resources.memory32(static_cast<u32>(board.pci->ecam), static_cast<u32>(kEcamSize));
     return resources;
 }
 
@@ -75,7 +78,9 @@ std::vector<std::byte> make_dsdt(const BoardDescription& board) {
     std::vector<Aml> system;
     add_cpus(system, board);
     add_devices(system, board);
+    if (board.pci) add_pci_root(system, *board.pci);
     ByteWriter body;
+    if (board.pci) body.append(interrupt_model_method());
     body.append(aml::scope("\\_SB", system));
     // [ACPI 6.5 7.4.2]: SLP_TYPa, SLP_TYPb and two reserved elements.
     if (board.acpi_pm)

@@ -31,10 +31,14 @@ enum class Op : u8 {
     Local0 = 0x60,
     Arg0 = 0x68,
     Store = 0x70,
+    Decrement = 0x76,
+    ShiftLeft = 0x79,
     And = 0x7b,
     Or = 0x7d,
+    FindSetRightBit = 0x82,
     Notify = 0x86,
     CreateDwordField = 0x8a,
+    CreateWordField = 0x8b,
     LogicalAnd = 0x90,
     LogicalNot = 0x92,
     LogicalEqual = 0x93,
@@ -244,6 +248,15 @@ Aml and_into(const Aml& a, const Aml& b, const Aml& target) {
 Aml or_into(const Aml& a, const Aml& b, const Aml& target) {
     return op(Op::Or, {a, b, target});
 }
+Aml shift_left(const Aml& value, const Aml& count, const Aml& target) {
+    return op(Op::ShiftLeft, {value, count, target});
+}
+Aml find_set_right_bit(const Aml& value, const Aml& target) {
+    return op(Op::FindSetRightBit, {value, target});
+}
+Aml decrement(const Aml& target) {
+    return op(Op::Decrement, {target});
+}
 Aml equal(const Aml& a, const Aml& b) {
     return op(Op::LogicalEqual, {a, b});
 }
@@ -258,6 +271,9 @@ Aml if_then(const Aml& condition, std::initializer_list<Aml> body) {
 }
 Aml otherwise(std::initializer_list<Aml> body) {
     return block(Op::Else, {}, terms_of(body));
+}
+Aml create_word_field(const Aml& buffer_term, const Aml& byte_index, std::string_view object) {
+    return op(Op::CreateWordField, {buffer_term, byte_index, path(object)});
 }
 Aml create_dword_field(const Aml& buffer_term, const Aml& byte_index, std::string_view object) {
     return op(Op::CreateDwordField, {buffer_term, byte_index, path(object)});

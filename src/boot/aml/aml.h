@@ -52,11 +52,16 @@ struct FieldUnit {
 [[nodiscard]] Aml store(const Aml& source, const Aml& target);
 [[nodiscard]] Aml and_into(const Aml& a, const Aml& b, const Aml& target);
 [[nodiscard]] Aml or_into(const Aml& a, const Aml& b, const Aml& target);
+[[nodiscard]] Aml shift_left(const Aml& value, const Aml& count, const Aml& target);
+// One more than the number of the lowest bit that is set; 0: none is.
+[[nodiscard]] Aml find_set_right_bit(const Aml& value, const Aml& target);
+[[nodiscard]] Aml decrement(const Aml& target);
 [[nodiscard]] Aml equal(const Aml& a, const Aml& b);
 [[nodiscard]] Aml logical_not(const Aml& a);
 [[nodiscard]] Aml logical_and(const Aml& a, const Aml& b);
 [[nodiscard]] Aml if_then(const Aml& condition, std::initializer_list<Aml> body);
 [[nodiscard]] Aml otherwise(std::initializer_list<Aml> body);
+[[nodiscard]] Aml create_word_field(const Aml& buffer, const Aml& byte_index, std::string_view object);
 [[nodiscard]] Aml create_dword_field(const Aml& buffer, const Aml& byte_index, std::string_view object);
 [[nodiscard]] Aml notify(std::string_view object, u64 value);
 
@@ -71,6 +76,8 @@ public:
     // Edge, active high, exclusive: the two-byte form.
     Resources& isa_irq(u8 irq);
     Resources& irq(u8 irq, Trigger trigger, Polarity polarity, Sharing sharing);
+    // One of those in the mask, which lies in the second and third byte of the descriptor.
+    Resources& irqs(u16 mask, Trigger trigger, Polarity polarity, Sharing sharing);
     Resources& interrupt(u32 gsi, Trigger trigger, Polarity polarity, Sharing sharing);
     Resources& memory32(u32 base, u32 length);  // fixed, read/write
     // What a host bridge hands down, [first, last].

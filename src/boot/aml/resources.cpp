@@ -56,10 +56,14 @@ Resources& Resources::isa_irq(u8 irq) {
 
 Resources& Resources::irq(u8 irq, Trigger trigger, Polarity polarity, Sharing sharing) {
     TESSERA_ASSERT(irq < 16, "boards have ISA interrupts 0-15");
+    return irqs(static_cast<u16>(1U << irq), trigger, polarity, sharing);
+}
+
+Resources& Resources::irqs(u16 mask, Trigger trigger, Polarity polarity, Sharing sharing) {
     ByteWriter out;
     const unsigned flags = (trigger == Trigger::Edge ? 1U : 0U) | (polarity == Polarity::Low ? 8U : 0U) |
                            (sharing == Sharing::Shared ? 0x10U : 0U);
-    out.put8(kIrqWithFlags).put(static_cast<u16>(1U << irq)).put8(flags);
+    out.put8(kIrqWithFlags).put(mask).put8(flags);
     append(bytes_, out);
     return *this;
 }

@@ -18,7 +18,8 @@ constexpr u8 kBootstrap = 1 << 1;
 constexpr u32 kUnknownSignature = 0xf11;           // family 15 or above
 constexpr u32 kUnknownFeatures = 1 << 0 | 1 << 9;  // FPU, APIC
 constexpr u32 kSignatureMask = 0xfff;              // the specification knows no extended family and model
-constexpr u8 kIsaBus = 0;
+// PCI buses have the numbers they have on PCI, the others come behind.
+constexpr u8 kPciBus = 0;
 constexpr u8 kAllApics = 0xff;
 constexpr u16 kBusDefault = 0;
 constexpr u16 kActiveHighLevel = 0x1 | 0x3 << 2;
@@ -26,9 +27,11 @@ constexpr std::size_t kFloatingPointerSize = 16;
 
 class Table {
 public:
-    Table(const BoardDescription& board, u32 io_apic_address) : board_(board), io_apic_(io_apic_id(board)) {
+    Table(const BoardDescription& board, u32 io_apic_address)
+        : board_(board), io_apic_(io_apic_id(board)), isa_bus_(board.pci ? kPciBus + 1 : 0) {
         entries_processors();
-        begin(Entry::Bus).put(kIsaBus).fixed_text("ISA", 6);
+        if (board.pci) begin(Entry::Bus).put(kPciBus).fixed_text("PCI", 6);
+        begin(Entry::Bus).put(isa_bus_).fixed_text("ISA", 6);
         begin(Entry::IoApic).put(io_apic_).put(kIoApicVersion).put(kEnabled).put(io_apic_address);
         entries_interrupts();
     }
@@ -59,20 +62,35 @@ private:
             if (irq == kCascade || (irq == 0 && !board_.has_pit)) continue;
             const bool is_sci = board_.acpi_pm && board_.acpi_pm->sci_irq == irq;
             begin(Entry::IoInterrupt).put(InterruptType::Int).put(is_sci ? kActiveHighLevel : kBusDefault);
-            out_.put(kIsaBus).put(irq).put(io_apic_).put8(irq == 0 ? kCascade : irq);
+            out_.put(isa_bus_).put(irq).put(io_apic_).put8(irq == 0 ? kCascade : irq);
         }
+        if (board_.pci) entries_pci_interrupts();
         // Virtual wire mode: the 8259A pair interrupts the bootstrap CPU by its LINT0 [MP 1.4 3.6.2.2].
         const u32 bootstrap = board_.apic_ids.front();
         if (board_.has_pic && bootstrap < kAllApics) local_interrupt(InterruptType::ExtInt, bootstrap, 0);
         local_interrupt(InterruptType::Nmi, kAllApics, 1);
     }
 
+    // [MP 1.4 D.3]: device and pin are one number on the bus. That the pins are low and level triggered is
+    // the bus's default.
+    void entries_pci_interrupts() {
+        constexpr u8 kDevices = 32;
+        constexpr u8 kPins = 4;
+        for (u8 device = 0; device < kDevices; ++device)
+            for (u8 pin = 0; pin < kPins; ++pin) {
+                begin(Entry::IoInterrupt).put(InterruptType::Int).put(kBusDefault);
+                out_.put(kPciBus).put8(device * 4U + pin).put(io_apic_);
+                out_.put8(kPciFirstPin + pci_interrupt_line(device, pin));
+            }
+    }
+
     void local_interrupt(InterruptType type, u32 apic, unsigned pin) {
-        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(kIsaBus).put8(0).put8(apic).put8(pin);
+        begin(Entry::LocalInterrupt).put(type).put(kBusDefault).put(isa_bus_).put8(0).put8(apic).put8(pin);
     }
 
     const BoardDescription& board_;
     u8 io_apic_;
+    u8 isa_bus_;
     ByteWriter out_;
     u16 count_ = 0;
 };

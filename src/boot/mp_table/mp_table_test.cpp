@@ -68,8 +68,12 @@ TEST(MpTableTest, ListsProcessorsBusAndIoApic) {
         EXPECT_EQ(at<u8>(processors[n], 1), n);
         EXPECT_EQ(at<u8>(processors[n], 3), n == 0 ? 3 : 1);  // enabled, bootstrap
     }
-    ASSERT_EQ(entries_of(config, 1).size(), 1U);
-    EXPECT_EQ(text(entries_of(config, 1)[0], 2, 6), "ISA   ");
+    const auto buses = entries_of(config, 1);
+    ASSERT_EQ(buses.size(), 2U);
+    EXPECT_EQ(at<u8>(buses[0], 1), 0) << "PCI buses keep their numbers";
+    EXPECT_EQ(text(buses[0], 2, 6), "PCI   ");
+    EXPECT_EQ(at<u8>(buses[1], 1), 1);
+    EXPECT_EQ(text(buses[1], 2, 6), "ISA   ");
     ASSERT_EQ(entries_of(config, 2).size(), 1U);
     EXPECT_EQ(at<u8>(entries_of(config, 2)[0], 1), 3);
     EXPECT_EQ(at<u32>(entries_of(config, 2)[0], 4), 0xfec00000U);
@@ -81,6 +85,7 @@ TEST(MpTableTest, RoutesIsaInterrupts) {
     for (const auto& entry : entries_of(config_of(table), 3)) {
         EXPECT_EQ(at<u8>(entry, 1), 0);
         EXPECT_EQ(at<u8>(entry, 6), 1);
+        if (at<u8>(entry, 4) == 0) continue;  // PCI
         pins[at<u8>(entry, 5)] = {at<u8>(entry, 7), at<u16>(entry, 2)};
     }
     EXPECT_EQ(pins.size(), 15U);
@@ -97,6 +102,31 @@ TEST(MpTableTest, RoutesIsaInterrupts) {
     EXPECT_EQ(at<u8>(local[1], 1), 1);  // NMI at everybody's LINT1
     EXPECT_EQ(at<u8>(local[1], 6), 0xff);
     EXPECT_EQ(at<u8>(local[1], 7), 1);
+}
+
+// [MP 1.4 D.3]: the source is device * 4 + pin; polarity and trigger are the bus's.
+TEST(MpTableTest, RoutesEveryPciPinToPins16To23) {
+    const auto table = make_mp_table(pc_board(1), kAddress);
+    std::map<u8, u8> pins;
+    for (const auto& entry : entries_of(config_of(table), 3)) {
+        if (at<u8>(entry, 4) != 0) continue;
+        EXPECT_EQ(at<u16>(entry, 2), 0);
+        pins[at<u8>(entry, 5)] = at<u8>(entry, 7);
+    }
+    ASSERT_EQ(pins.size(), 128U);
+    EXPECT_EQ(pins[0], 16);
+    EXPECT_EQ(pins[1 * 4 + 0], 17);
+    EXPECT_EQ(pins[1 * 4 + 3], 20);
+    EXPECT_EQ(pins[31 * 4 + 0], 23);
+    EXPECT_EQ(pins[31 * 4 + 1], 16);
+}
+
+TEST(MpTableTest, WithoutPciTheIsaBusIsTheFirst) {
+    const auto table = make_mp_table(microvm_board(1), kAddress);
+    const auto buses = entries_of(config_of(table), 1);
+    ASSERT_EQ(buses.size(), 1U);
+    EXPECT_EQ(at<u8>(buses[0], 1), 0);
+    EXPECT_EQ(entries_of(config_of(table), 3).size(), 15U);
 }
 
 TEST(MpTableTest, LeavesOutCpusWithWideIds) {

@@ -16,7 +16,7 @@ inline void boot_and_check(const BootRequest& request, GuestMemory& memory) {
         return;
     }
     const LoadedKernel& kernel = start->kernel;
-    const auto map = e820_of(memory.map);
+    const auto map = e820_of(memory.map, {});
     if (kernel.begin >= kernel.end || !is_usable(map, kernel.begin, 1)) std::abort();
     if (kernel.entry_address < kernel.begin || kernel.entry_address >= kernel.end) std::abort();
     if (start->bootstrap.rip != kernel.entry_address || kernel.entry == KernelEntry::Auto) std::abort();

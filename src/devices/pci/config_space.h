@@ -115,6 +115,8 @@ public:
     // The interrupt as the device wants it; the pin follows unless it is disabled or messages are on.
     void set_interrupt(bool asserted);
     [[nodiscard]] bool interrupt() const;
+    // Not in D3hot.
+    [[nodiscard]] bool powered() const;
     // False: no DMA, no messages.
     [[nodiscard]] bool bus_master() const;
     [[nodiscard]] Flags<Command> command() const { return Flags<Command>(get16(kCommand)); }
@@ -158,7 +160,6 @@ private:
     void put_bar_masks(unsigned bar, u32 type, u64 size);
     [[nodiscard]] u16 bar_offset(unsigned bar) const;
     [[nodiscard]] u16 end() const { return static_cast<u16>(state_.bytes.size()); }
-    [[nodiscard]] bool powered() const;
     [[nodiscard]] bool intx_level() const;
     [[nodiscard]] bool messages_enabled() const;
     // Copies what was built in last to what reset brings back.

@@ -8,9 +8,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "bus/io_bus.h"
+#include "devices/pci/board_bridges.h"
+#include "devices/pci/config_access.h"
 #include "devices/pci/msi.h"
 #include "devices/pci/msix.h"
+#include "devices/pci/pci_bus.h"
 #include "devices/pci/pci_function.h"
+#include "devices/pci/root_port.h"
 #include "devices/testing/device_rig.h"
 
 namespace tessera::pci {
@@ -146,6 +151,90 @@ struct PciFunctionRig {
         }
         return seen + uplink.messages.size() - messages;
     }
+};
+
+struct RecordingMessages final : MessageSink {
+    std::vector<RecordingUplink::Message> messages;
+    void send(u64 address, u32 data) override {
+        if (messages.size() < 100'000) messages.push_back({address, data});
+    }
+};
+
+// Stands in for the reset register.
+struct OneByte final : IoDevice {
+    IoStatus read(u64 /*offset*/, std::span<std::byte> out) override {
+        out[0] = std::byte{0x5a};
+        return IoStatus::Ok;
+    }
+    IoStatus write(u64 /*offset*/, std::span<const std::byte> in) override {
+        last = in[0];
+        return IoStatus::Ok;
+    }
+    std::byte last{};
+};
+
+// A host bridge's whole world: the buses, a card in slot 3, one behind a root port in slot 4.
+struct PciWorld {
+    static constexpr u64 kEcamBase = 0xe000'0000;
+
+    NullLock lock;
+    IoBus ports;
+    IoBus memory;
+    RecordingMessages messages;
+    testing_rig::RecordingSink wires;  // interrupt lines 0 to 7
+    PciSurroundings around{.ports = ports, .memory = memory, .messages = messages, .interrupts = wires};
+    PciBus root{around};
+    OneByte reset_register;
+    ConfigPorts config_ports{root, reset_register};
+    Ecam ecam{root};
+    HostBridge host_bridge;
+    TestCard card;
+    RootPort port{around, {.vendor = kTesseraVendor, .device = kRootPortId}, 1};
+    TestCard far_card;
+    bool built = false;  // false: an attachment failed
+
+    PciWorld() {
+        port.secondary().connect(root, {.device = 4}, port);
+        built = ports.add("configuration", kConfigPortsBase, kConfigPortCount, config_ports, lock) &&
+                memory.add("ECAM", kEcamBase, Ecam::kSize, ecam, lock) &&
+                root.attach("host bridge", {.device = 0}, host_bridge, lock) &&
+                root.attach("card", {.device = 3}, card, lock) &&
+                root.attach("root port", {.device = 4}, port, lock, &port) &&
+                port.secondary().attach("far card", {.device = 0}, far_card, lock);
+    }
+};
+
+struct ConfigPortsRig {
+    PciWorld world;
+    ConfigPorts& device = world.config_ports;
+    u64 poke(testing_rig::Choices& choices) {
+        return testing_rig::poke_io(device, kConfigPortCount, choices);
+    }
+    // Functions are saved on their own.
+    static constexpr bool kContinues = false;
+};
+
+struct RootPortRig {
+    PciWorld world;
+    RootPort& device = world.port;
+    u64 poke(testing_rig::Choices& choices) { return poke_config(device, choices); }
+};
+
+struct IsaBridgeRig {
+    testing_rig::RecordingSink wires;  // of the 8259s
+    testing_rig::RecordingSink io_apic;
+    PirqRouter router{io_apic, wires};
+    IsaBridge device{router};
+    u64 poke(testing_rig::Choices& choices) {
+        if (choices.below(3) == 0) {
+            const auto line = static_cast<unsigned>(choices.below(kInterruptLines));
+            router.set_level(line, choices.coin());
+            return router.state().holders[line];
+        }
+        return poke_config(device, choices);
+    }
+    // What the lines' devices want.
+    static constexpr std::array<unsigned, 8> kKeptByReset = {10, 11, 12, 13, 14, 15, 16, 17};
 };
 
 }  // namespace tessera::pci

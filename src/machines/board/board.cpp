@@ -26,6 +26,22 @@ acpi_pm::Config pm_config(const boot::BoardDescription& board) {
         .timer_width = pm.pm_timer_bits == 24 ? acpi_pm::TimerWidth::Bits24 : acpi_pm::TimerWidth::Bits32};
 }
 
+u32 active_low_pins(const boot::BoardDescription& board) {
+    constexpr u32 kLines = (u32{1} << boot::kPciInterruptLines) - 1;
+    return board.pci ? kLines << boot::kPciFirstPin : 0;
+}
+
+// Above all RAM, at a multiple of its size, so that one large BAR can have nearly all of it; nothing when the
+// processor's addresses do not reach.
+std::optional<boot::PciDescription::Window> high_pci_window(u64 memory, unsigned address_bits) {
+    constexpr u64 kSize = 32 * kGiB;
+    const u64 ram_end = boot::kPciHoleEnd + boot::split_ram(memory).above_4g;
+    const u64 first = (ram_end + (kSize - 1)) / kSize * kSize;
+    if (address_bits < 36 || address_bits > 52 || first > (u64{1} << address_bits) - kSize)
+        return std::nullopt;
+    return boot::PciDescription::Window{.first = first, .last = first + (kSize - 1)};
+}
+
 unsigned com1_irq(const boot::BoardDescription& board) {
     return board.serial_ports.empty() ? 4 : board.serial_ports.front().irq;
 }
@@ -52,6 +68,7 @@ boot::BoardDescription describe_board(const MachineConfig& config) {
     board.cpu_signature = identity.eax;
     board.cpu_features = identity.edx;
     board.physical_address_bits = static_cast<u8>(x86::cpuid(cpu, 0x8000'0008, 0).eax);
+    if (board.pci) board.pci->memory64 = high_pci_window(config.memory, board.physical_address_bits);
     board.identity.processor = brand_of(cpu);
     return board;
 }
@@ -61,7 +78,8 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       config_(config),
       description_(std::move(description)),
       timers_(vm.add_timers(lock_)),
-      io_apic_({.id = boot::io_apic_id(description_)}, fabric_),
+      io_apic_({.id = boot::io_apic_id(description_), .active_low_pins = active_low_pins(description_)},
+               fabric_),
       pic_(IrqLine(fabric_.lint_pins(), kLint0)),
       com1_(isa_line(com1_irq(description_)), config.serial != nullptr ? *config.serial : nobody_, lock_,
             vm.clock(), timers_),
@@ -81,7 +99,7 @@ Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config
     std::unique_ptr<Board> board(new Board(vm, config, std::move(description)));
     board->add_local_apics();
     for (Status (Board::*step)() :
-         {&Board::open_files, &Board::add_memory, &Board::add_ports, &Board::add_mmio})
+         {&Board::open_files, &Board::add_memory, &Board::add_ports, &Board::add_mmio, &Board::add_pci})
         if (auto status = (board.get()->*step)(); !status) return std::unexpected(std::move(status.error()));
     board->add_cpus();
     if (config.serial != nullptr) config.serial->connect(&board->com1_);
@@ -102,6 +120,7 @@ Status Board::open_files() {
 // --- Memory ---
 
 Status Board::add_ram(std::string name, u64 base, u64 size, GuestRam& ram, u64 offset) {
+    if (auto status = mmio_.reserve(name, base, size); !status) return status;
     return memory_.add(std::move(name), RegionKind::Ram, base, ram.bytes().subspan(offset, size));
 }
 
@@ -185,9 +204,7 @@ Status Board::add_ports() {
             {"ACPI GPE0", description_.acpi_pm->gpe0, acpi_pm::kGpe0BlockSize, &acpi_pm_.gpe0()});
     }
     // With PCI the reset register lies among its configuration ports.
-    if (config_.kind == MachineKind::Pc)
-        places.push_back({"PCI configuration", pci_config::kBase, pci_config::kPortCount, &pci_config_});
-    else if (description_.reset)
+    if (description_.reset && !description_.pci)
         places.push_back(
             {"reset control", description_.reset->port, reset_control::kRegisterCount, &reset_control_});
     for (const Place& place : places)
@@ -201,6 +218,19 @@ Status Board::add_mmio() {
     mmio_.set_observer(config_.mmio_observer);
     if (!description_.io_apic) return {};
     return mmio_.add("I/O APIC", description_.io_apic->address, ioapic::IoApic::kSize, io_apic_, lock_);
+}
+
+Status Board::add_pci() {
+    if (!description_.pci) return {};
+    pci_ = std::make_unique<PciPart>(*description_.pci, PciPart::Around{.ports = ports_,
+                                                                        .mmio = mmio_,
+                                                                        .memory = memory_,
+                                                                        .fabric = fabric_,
+                                                                        .io_apic = io_apic_,
+                                                                        .pic = pic_inputs_.pci(),
+                                                                        .board = lock_,
+                                                                        .reset_register = reset_control_});
+    return pci_->add();
 }
 
 void Board::add_cpus() {
@@ -223,7 +253,9 @@ void Board::add_cpus() {
 // --- Life ---
 
 // Devices before interrupt controllers, so that the last word on every wire is its reset level.
-void Board::reset_chips() {
+Status Board::reset_chips() {
+    if (pci_ != nullptr)
+        if (auto status = pci_->power_on(); !status) return status;
     {
         const LockGuard guard(lock_);
         com1_.reset();
@@ -234,12 +266,23 @@ void Board::reset_chips() {
         rtc_.firmware_init();
         acpi_pm_.reset();
         reset_control_.reset();
-        pci_config_.reset();
         pic_.reset();
         io_apic_.reset();
+        if (description_.pci && description_.has_pic) make_level_triggered(description_.pci->isa_interrupts);
     }
     for (const auto& apic : apics_) apic->chip->reset();
     apics_.front()->chip->enter_virtual_wire_mode();
+    return {};
+}
+
+// As firmware does for the inputs it routes PCI interrupts to.
+void Board::make_level_triggered(std::span<const u8> inputs) {
+    u16 elcr = 0;
+    for (const u8 input : inputs) elcr = static_cast<u16>(elcr | 1U << input);
+    for (const u64 half : {0, 1}) {
+        const std::array value = {static_cast<std::byte>(elcr >> (8 * half))};
+        (void)pic_.elcr_ports().write(half, value);
+    }
 }
 
 // What firmware leaves in the clock's memory. Power-on and reset both come by here, so that a guest's own
@@ -293,7 +336,7 @@ Result<boot::StartState> Board::start_kernel(boot::BootRequest& request) {
 }
 
 Status Board::power_on() {
-    reset_chips();
+    if (auto status = reset_chips(); !status) return status;
     auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));
     preset_cmos(start->cmos);

@@ -15,7 +15,6 @@
 #include "devices/ioapic/ioapic.h"
 #include "devices/lapic/lapic.h"
 #include "devices/lapic/lapic_fabric.h"
-#include "devices/pci_config/pci_config.h"
 #include "devices/pic8259/pic8259.h"
 #include "devices/pit8254/pit8254.h"
 #include "devices/port92/port92.h"
@@ -23,6 +22,7 @@
 #include "devices/reset_control/reset_control.h"
 #include "devices/rtc_mc146818/rtc_mc146818.h"
 #include "machines/board/interrupt_wiring.h"
+#include "machines/board/pci_part.h"
 #include "machines/board/serial_port.h"
 #include "machines/machine.h"
 #include "memory/memory_map.h"
@@ -61,12 +61,14 @@ private:
     void add_local_apics();
     Status add_ports();
     Status add_mmio();
+    Status add_pci();
     void add_cpus();
     Status clear_memory();
     // Empties memory and fills it as firmware and boot loader do.
     Result<boot::StartState> load_kernel();
     Result<boot::StartState> start_kernel(boot::BootRequest& request);
-    void reset_chips();
+    Status reset_chips();
+    void make_level_triggered(std::span<const u8> inputs);
     void preset_cmos(std::span<const boot::CmosByte> values);
     [[nodiscard]] IrqLine isa_line(unsigned irq) { return {isa_, irq}; }
 
@@ -90,7 +92,8 @@ private:
     std::vector<std::unique_ptr<LocalApic>> apics_;
     ioapic::IoApic io_apic_;
     pic8259::Pic8259Pair pic_;
-    IsaInterrupts isa_{pic_, io_apic_};
+    PicInputs pic_inputs_{pic_};
+    IsaInterrupts isa_{pic_inputs_.isa(), io_apic_};
     ApicToBoard apic_to_board_{io_apic_, pic_, lock_};
 
     NullChar nobody_;
@@ -103,7 +106,7 @@ private:
     RtcAlarm rtc_alarm_{isa_, acpi_pm_};
     rtc_mc146818::Rtc rtc_;
     reset_control::ResetControl reset_control_;
-    pci_config::PciConfig pci_config_{reset_control_};
+    std::unique_ptr<PciPart> pci_;  // null: the board has none
 
     // Last: CPUs go before what they touch.
     std::unique_ptr<soft::SoftEngine> engine_;

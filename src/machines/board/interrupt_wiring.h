@@ -27,6 +27,36 @@ private:
     IrqSink& io_apic_;
 };
 
+// The 8259s' inputs: where PCI interrupt lines are routed to an input that an ISA device drives as well, it
+// is high when either is.
+class PicInputs {
+public:
+    explicit PicInputs(IrqSink& pic) : pic_(pic) {}
+    [[nodiscard]] IrqSink& isa() { return isa_; }
+    [[nodiscard]] IrqSink& pci() { return pci_; }
+
+private:
+    class Side final : public IrqSink {
+    public:
+        explicit Side(PicInputs& inputs) : inputs_(inputs) {}
+        void set_level(unsigned pin, bool high) override {
+            if (pin >= kPins) return;
+            levels = static_cast<u16>(high ? levels | 1U << pin : levels & ~(1U << pin));
+            inputs_.drive(pin);
+        }
+        u16 levels = 0;
+
+    private:
+        PicInputs& inputs_;
+    };
+    static constexpr unsigned kPins = 16;
+    void drive(unsigned pin) { pic_.set_level(pin, ((isa_.levels | pci_.levels) >> pin & 1) != 0); }
+
+    IrqSink& pic_;
+    Side isa_{*this};
+    Side pci_{*this};
+};
+
 // The real-time clock's interrupt is also the ACPI hardware's RTC alarm [ACPI 6.5 4.8.2.4].
 class RtcAlarm final : public IrqSink {
 public:

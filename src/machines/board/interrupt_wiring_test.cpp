@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/fake_clock.h"
+#include "machines/board/pci_part.h"
 
 namespace tessera {
 namespace {
@@ -27,6 +28,27 @@ TEST(IsaInterruptsTest, ReachBothControllersAndTheTimerIsPinTwoOfTheIoApic) {
     isa.set_level(0, false);
     EXPECT_EQ(pic.changes, (Changes{{4, true}, {0, true}, {0, false}}));
     EXPECT_EQ(io_apic.changes, (Changes{{4, true}, {2, true}, {2, false}}));
+}
+
+TEST(PicInputsTest, AnInputIsHighWhileEitherSideDrivesIt) {
+    RecordingSink pic;
+    PicInputs inputs(pic);
+    inputs.isa().set_level(10, true);
+    inputs.pci().set_level(10, true);
+    inputs.isa().set_level(10, false);
+    inputs.pci().set_level(10, false);
+    inputs.pci().set_level(16, true);
+    EXPECT_EQ(pic.changes, (Changes{{10, true}, {10, true}, {10, true}, {10, false}}));
+}
+
+// The tables tell how the board is wired.
+TEST(PciPartTest, TablesAndWiresAgree) {
+    for (unsigned device = 0; device < 32; ++device)
+        for (unsigned pin = 0; pin < 4; ++pin)
+            EXPECT_EQ(boot::pci_interrupt_line(device, pin), pci::interrupt_line_of(device, pin));
+    static_assert(boot::kPciInterruptLines == pci::kInterruptLines);
+    static_assert(boot::kPciFirstPin == pci::PirqRouter::kFirstIoApicPin);
+    static_assert(boot::kEcamSize == pci::Ecam::kSize);
 }
 
 class NoMachine final : public MachineEvents {

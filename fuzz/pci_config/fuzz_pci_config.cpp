@@ -1,8 +1,0 @@
-// A hostile guest and corrupt snapshots against pci_config.
-#include "devices/pci_config/pci_config_rig.h"
-#include "devices/testing/device_fuzz.h"
-
-// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer fixes this name.
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    return tessera::testing_rig::fuzz_device<tessera::pci_config::PciConfigRig>(data, size);
-}
