@@ -23,7 +23,7 @@ protected:
         EXPECT_TRUE(file.has_value()) << file.error().message;
         return file ? *std::move(file) : nullptr;
     }
-    Folder folder_;
+    Folder folder_{Folder::Place::Real};
     BlockLog log_{[](const std::string&) {}};
 };
 

@@ -78,8 +78,13 @@ inline std::vector<u8> pattern(u64 length, u32 seed) {
 // A folder of its own for each test, removed afterwards.
 class Folder {
 public:
-    Folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "tessera-disk-XXXXXX").string();
+    // In memory where there is a file system for that; on a real one if the test is about the host's files.
+    enum class Place : u8 { Memory, Real };
+    explicit Folder(Place place = Place::Memory) {
+        const bool in_memory = place == Place::Memory && access("/dev/shm", W_OK) == 0;
+        const auto parent =
+            in_memory ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+        std::string name = (parent / "tessera-disk-XXXXXX").string();
         EXPECT_NE(mkdtemp(name.data()), nullptr);
         path_ = name;
     }
