@@ -48,6 +48,7 @@ struct Typed {
     std::string engine = "auto";
     std::string cpu = "max";
     bool no_reboot = false;
+    std::vector<std::string> disks;
     std::vector<std::string> traces;
 };
 
@@ -110,6 +111,15 @@ std::string check_traces(const std::vector<std::string>& typed, std::vector<Trac
     return {};
 }
 
+std::string check_disks(const std::vector<std::string>& typed, std::vector<DiskOption>& disks) {
+    for (const std::string& text : typed) {
+        auto disk = parse_disk(text);
+        if (!disk) return std::move(disk.error());
+        disks.push_back(*std::move(disk));
+    }
+    return {};
+}
+
 // What is wrong, or nothing.
 std::string check(const Typed& typed, RunOptions& run) {
     if (run.kernel.empty()) return "--kernel is missing: say which kernel to boot, as --kernel FILE";
@@ -119,7 +129,7 @@ std::string check(const Typed& typed, RunOptions& run) {
           choose("--machine", typed.machine, machine_names, run.machine),
           choose("--kernel-entry", typed.kernel_entry, start_names, run.kernel_start),
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
-          check_traces(typed.traces, run.traces)})
+          check_disks(typed.disks, run.disks), check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     if (run.soft.check != 0 && run.cpus != 1)
         return bad("--engine", typed.engine,
@@ -146,6 +156,15 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
         ->add_option("--machine", typed.machine,
                      "the board: pc (default), or microvm, the least that boots Linux")
         ->type_name("NAME");
+    command
+        ->add_option(
+            "--disk", typed.disks,
+            "a disk, in the guest /dev/vda, /dev/vdb, ...; may be given several times. After the file may "
+            "follow ,ro ,serial=TEXT ,queues=N ,format=raw|qcow2 ,cache=writeback|none|directsync|unsafe "
+            ",snapshot (writes are thrown away) ,backing=auto|on|off ,engine=auto|io_uring|threads")
+        ->type_name("FILE[,SETTING...]")
+        ->allow_extra_args(false);
+    command->add_flag("--rng", run.rng, "a device that gives the guest the host's random bytes");
     command
         ->add_option(
             "--engine", typed.engine,

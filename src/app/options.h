@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "app/disk_option.h"
 #include "app/engine_option.h"
 #include "app/exit_code.h"
 #include "base/types.h"
@@ -33,6 +34,8 @@ struct RunOptions {
     Engine engine = Engine::Auto;
     soft::SoftCpuConfig soft;  // its number of CPUs is not used
     OnReset on_reset = OnReset::Restart;
+    std::vector<DiskOption> disks;
+    bool rng = false;
     std::vector<TraceRequest> traces;
     bool statistics = false;  // to be printed at the end
 };

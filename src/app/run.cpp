@@ -2,11 +2,15 @@
 
 #include <cstdio>
 #include <fmt/format.h>
+#include <memory>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 #include "app/signals.h"
 #include "app/statistics.h"
 #include "app/trace.h"
+#include "backends/block/open/open_disk.h"
 #include "backends/char/stdio_char.h"
 
 namespace tessera::app {
@@ -62,6 +66,26 @@ std::string for_raw_terminal(std::string_view text) {
     return lines;
 }
 
+// The disks of a guest, opened; what the machine uses of them is in `configs`.
+struct Disks {
+    std::vector<std::unique_ptr<BlockBackend>> backends;
+    std::vector<DiskConfig> configs;
+};
+
+Result<Disks> open_disks(const std::vector<DiskOption>& options) {
+    Disks disks;
+    for (const DiskOption& option : options) {
+        auto backend = open_disk(option.file);
+        if (!backend) return std::unexpected(std::move(backend.error()));
+        disks.configs.push_back({.backend = backend->get(),
+                                 .serial = option.serial,
+                                 .queues = option.queues,
+                                 .writeback = option.file.cache != CacheMode::DirectSync});
+        disks.backends.push_back(*std::move(backend));
+    }
+    return disks;
+}
+
 }  // namespace
 
 ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point begin) {
@@ -74,6 +98,8 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
     block_signals();
     auto traces = Traces::open(options.traces);
     if (!traces) return refuse(traces.error());
+    auto disks = open_disks(options.disks);  // longer than the VM
+    if (!disks) return refuse(disks.error());
     auto vm = Vm::create(options.cpus, options.on_reset);
     if (!vm) return refuse(vm.error());
     auto signals = Signals::watch((*vm)->loop(), [&](int) { (*vm)->stop(); });
@@ -98,6 +124,8 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
                                    .cmdline = options.cmdline,
                                    .kernel_start = options.kernel_start,
                                    .on_note = complain,
+                                   .disks = disks->configs,
+                                   .rng = options.rng,
                                    .serial = stdio->get(),
                                    .tracer = (*traces)->cpu(),
                                    .port_observer = (*traces)->ports(),

@@ -96,6 +96,13 @@ inline constexpr unsigned kPciFirstPin = 16;
     return (device + pin) % kPciInterruptLines;
 }
 
+// A virtio device behind MMIO registers; its interrupt is level triggered and active high.
+struct VirtioMmioDescription {
+    u32 address;
+    u32 size;
+    u32 gsi;
+};
+
 // Text for SMBIOS; what a guest shows as its maker and model.
 struct SystemIdentity {
     std::string manufacturer = "Tessera";
@@ -124,6 +131,7 @@ struct BoardDescription {
     std::vector<IsaDevice> serial_ports = {{.port = 0x3f8, .irq = 4}};  // COM1 first, 8 ports each
     std::optional<KeyboardController> keyboard = KeyboardController{};
     std::optional<PciDescription> pci = PciDescription{};
+    std::vector<VirtioMmioDescription> virtio_mmio;
     bool has_port92 = true;  // fast A20 and reset
     bool has_vga = false;
     SystemIdentity identity{};

@@ -9,7 +9,9 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "backends/block/block_backend.h"
 #include "backends/char/char_backend.h"
 #include "base/result.h"
 #include "base/types.h"
@@ -32,6 +34,14 @@ enum class KernelStart : u8 {
     Direct,  // directly, or not at all
 };
 
+// A disk, in the guest a virtio block device.
+struct DiskConfig {
+    BlockBackend* backend = nullptr;  // stays the caller's, longer than the VM; used by this disk alone
+    std::string serial{};             // NOLINT(readability-redundant-member-init)
+    unsigned queues = 1;              // 1 to 16
+    bool writeback = true;            // false: each write is durable when the guest is told of it
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -47,6 +57,9 @@ struct MachineConfig {
     // Told what is unusual but no error. On the loop's thread.
     std::function<void(std::string_view)> on_note{};
     // NOLINTEND(readability-redundant-member-init)
+
+    std::vector<DiskConfig> disks{};  // NOLINT(readability-redundant-member-init)
+    bool rng = false;                 // a device that gives out the host's randomness
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
     CharBackend* serial = nullptr;

@@ -223,6 +223,54 @@ TEST_P(MachineTest, ThePciHoleIsUncached) {
     EXPECT_EQ(listener.text, std::string("\x00\x08\x00\xc0\xff\xff\x00\x00", 8));
 }
 
+// A disk that answers nothing; nobody asks it.
+class IdleDisk final : public BlockBackend {
+public:
+    IdleDisk() {
+        info_.size = 1 << 20;
+        info_.name = "idle";
+    }
+    [[nodiscard]] const BlockInfo& info() const override { return info_; }
+    void submit(std::span<BlockRequest* const> requests) override {
+        for (BlockRequest* request : requests) request->done(BlockStatus::IoError);
+    }
+
+private:
+    BlockInfo info_;
+};
+
+TEST_P(MachineTest, DisksAndOtherDevicesSurviveResets) {
+    write_kernel(elf_with(Code().out_byte(0x3f8, 'a').out_byte(0xcf9, 0x06).stop().bytes()));
+    IdleDisk disk;
+    auto vm = Vm::create(1, OnReset::Restart);
+    MachineConfig with = config();
+    with.disks = {{.backend = &disk, .serial = "1", .queues = 4}};
+    with.rng = true;
+    const auto built = build_machine(**vm, with);
+    ASSERT_TRUE(built.has_value()) << built.error().message;
+    (*vm)->start();
+    while ((*vm)->resets() < 3 && !(*vm)->ended()) std::this_thread::yield();
+    (*vm)->stop();
+    EXPECT_EQ((*vm)->wait().kind, Ending::Kind::Stopped);
+}
+
+TEST_P(MachineTest, DisksThatCannotBeAreRefusedByName) {
+    write_kernel(elf_with(Code().power_off().bytes()));
+    IdleDisk disk;
+    MachineConfig with = config();
+    with.disks = {{.backend = &disk, .queues = 17}};
+    auto vm = Vm::create(1, OnReset::End);
+    auto built = build_machine(**vm, with);
+    ASSERT_FALSE(built.has_value());
+    EXPECT_NE(built.error().message.find("disk idle: 17 queues"), std::string::npos);
+    std::vector<IdleDisk> many(9);
+    with.disks.clear();
+    for (IdleDisk& one : many) with.disks.push_back({.backend = &one});
+    vm = Vm::create(1, OnReset::End);
+    built = build_machine(**vm, with);
+    EXPECT_EQ(built.has_value(), GetParam() == MachineKind::Pc) << "microvm has room for eight";
+}
+
 TEST_P(MachineTest, UnusableKernelsAreRefusedByName) {
     auto vm = Vm::create(1, OnReset::End);
     auto status = build_machine(**vm, config());

@@ -293,6 +293,12 @@ TEST_F(IaslTest, TakesAWindowAbove4GiB) {
 TEST_F(IaslTest, TakesTheMicrovmsTables) {
     expect_clean(microvm_board(1));
 }
+TEST_F(IaslTest, TakesVirtioDevicesBehindMmio) {
+    BoardDescription board = microvm_board(1);
+    board.virtio_mmio = {{.address = 0xfeb0'0000, .size = 0x200, .gsi = 16},
+                         {.address = 0xfeb0'1000, .size = 0x200, .gsi = 17}};
+    expect_clean(board);
+}
 TEST_F(IaslTest, TakesTheTablesOf300Cpus) {
     expect_clean(pc_board(300));
 }

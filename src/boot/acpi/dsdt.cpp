@@ -69,6 +69,18 @@ void add_devices(std::vector<Aml>& system, const BoardDescription& board) {
                                            .isa_irq(keyboard.keyboard_irq)));
         system.push_back(plug_and_play("MOU", "PNP0F13", 0, Resources().isa_irq(keyboard.mouse_irq)));
     }
+    for (u32 n = 0; n < board.virtio_mmio.size(); ++n) {
+        const VirtioMmioDescription& device = board.virtio_mmio[n];
+        // The ID Linux and others know virtio over MMIO by; of no PNP vendor.
+        system.push_back(aml::device(
+            fmt::format("VR{:02X}", n),
+            {aml::name("_HID", aml::string("LNRO0005")), aml::name("_UID", aml::integer(n)),
+             aml::name("_CRS", Resources()
+                                   .memory32(device.address, device.size)
+                                   .interrupt(device.gsi, Resources::Trigger::Level,
+                                              Resources::Polarity::High, Resources::Sharing::Exclusive)
+                                   .finish())}));
+    }
     system.push_back(plug_and_play("MBRD", "PNP0C02", 0, motherboard(board)));
 }
 

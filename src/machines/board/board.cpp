@@ -70,6 +70,11 @@ boot::BoardDescription describe_board(const MachineConfig& config) {
     board.physical_address_bits = static_cast<u8>(x86::cpuid(cpu, 0x8000'0008, 0).eax);
     if (board.pci) board.pci->memory64 = high_pci_window(config.memory, board.physical_address_bits);
     board.identity.processor = brand_of(cpu);
+    if (config.kind == MachineKind::Microvm)
+        for (unsigned n = 0; n < virtio_device_count(config); ++n)
+            board.virtio_mmio.push_back({.address = kVirtioMmioBase + n * kVirtioMmioStep,
+                                         .size = virtio::Mmio::kSize,
+                                         .gsi = kVirtioMmioFirstPin + n});
     return board;
 }
 
@@ -98,8 +103,8 @@ Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config
                                              boot::BoardDescription description) {
     std::unique_ptr<Board> board(new Board(vm, config, std::move(description)));
     board->add_local_apics();
-    for (Status (Board::*step)() :
-         {&Board::open_files, &Board::add_memory, &Board::add_ports, &Board::add_mmio, &Board::add_pci})
+    for (Status (Board::*step)() : {&Board::open_files, &Board::add_memory, &Board::add_ports,
+                                    &Board::add_mmio, &Board::add_pci, &Board::add_virtio})
         if (auto status = (board.get()->*step)(); !status) return std::unexpected(std::move(status.error()));
     board->add_cpus();
     if (config.serial != nullptr) config.serial->connect(&board->com1_);
@@ -233,6 +238,18 @@ Status Board::add_pci() {
     return pci_->add();
 }
 
+Status Board::add_virtio() {
+    if (virtio_device_count(config_) == 0) return {};
+    auto part = VirtioPart::create({.vm = vm_, .memory = memory_}, config_);
+    if (!part) return std::unexpected(std::move(part.error()));
+    virtio_ = std::move(*part);
+    if (pci_ == nullptr) return virtio_->attach_mmio(mmio_, locked_io_apic_);
+    for (const VirtioPart::Function& function : virtio_->make_functions())
+        if (auto status = pci_->attach(function.name, *function.function, *function.lock); !status)
+            return status;
+    return {};
+}
+
 void Board::add_cpus() {
     const CpuWorld world{.memory = memory_,
                          .ports = ports_,
@@ -336,6 +353,7 @@ Result<boot::StartState> Board::start_kernel(boot::BootRequest& request) {
 }
 
 Status Board::power_on() {
+    if (virtio_ != nullptr) virtio_->reset();
     if (auto status = reset_chips(); !status) return status;
     auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));

@@ -24,6 +24,7 @@
 #include "machines/board/interrupt_wiring.h"
 #include "machines/board/pci_part.h"
 #include "machines/board/serial_port.h"
+#include "machines/board/virtio_part.h"
 #include "machines/machine.h"
 #include "memory/memory_map.h"
 #include "vm/guest_ram.h"
@@ -62,6 +63,7 @@ private:
     Status add_ports();
     Status add_mmio();
     Status add_pci();
+    Status add_virtio();
     void add_cpus();
     Status clear_memory();
     // Empties memory and fills it as firmware and boot loader do.
@@ -111,6 +113,9 @@ private:
     // Last: CPUs go before what they touch.
     std::unique_ptr<soft::SoftEngine> engine_;
     std::vector<Cpu*> cpus_;
+    // Behind them all: tells the CPUs what it wrote to memory, until it is gone.
+    LockedPins locked_io_apic_{io_apic_, lock_};
+    std::unique_ptr<VirtioPart> virtio_;
 };
 
 }  // namespace tessera

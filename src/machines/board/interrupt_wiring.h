@@ -57,6 +57,20 @@ private:
     Side pci_{*this};
 };
 
+// The way to an interrupt controller of the board for devices that have a lock of their own.
+class LockedPins final : public IrqSink {
+public:
+    LockedPins(IrqSink& pins, Lock& board) : pins_(pins), board_(board) {}
+    void set_level(unsigned pin, bool high) override {
+        const LockGuard guard(board_);
+        pins_.set_level(pin, high);
+    }
+
+private:
+    IrqSink& pins_;
+    Lock& board_;
+};
+
 // The real-time clock's interrupt is also the ACPI hardware's RTC alarm [ACPI 6.5 4.8.2.4].
 class RtcAlarm final : public IrqSink {
 public:

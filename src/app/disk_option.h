@@ -1,0 +1,29 @@
+// The value of `--disk`: FILE[,SETTING...]. A comma in the file's name is written twice. The settings:
+//   ro                          read only
+//   serial=TEXT                 up to 20 bytes, what the guest sees as the serial number
+//   queues=N                    1 to 16 (1)
+//   format=raw|qcow2            by the file's name unless it is said
+//   cache=writeback|none|directsync|unsafe
+//   snapshot                    writes are thrown away at the end
+//   backing=auto|on|off         whether an image may name a backing file
+//   engine=auto|io_uring|threads
+#pragma once
+
+#include <expected>
+#include <string>
+#include <string_view>
+
+#include "backends/block/disk_options.h"
+
+namespace tessera::app {
+
+struct DiskOption {
+    DiskOptions file;
+    std::string serial;
+    unsigned queues = 1;
+};
+
+// The error names the option, the part that is wrong, and what is possible.
+[[nodiscard]] std::expected<DiskOption, std::string> parse_disk(std::string_view text);
+
+}  // namespace tessera::app

@@ -1,0 +1,87 @@
+// The virtio devices of a board: chips, locks, workers, and what stands behind them. Wiring only.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/event_loop/event_loop.h"
+#include "base/result.h"
+#include "bus/io_bus.h"
+#include "bus/irq_line.h"
+#include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
+#include "devices/virtio_rng/virtio_rng.h"
+#include "machines/board/virtio_worker.h"
+#include "machines/machine.h"
+#include "memory/memory_map.h"
+#include "vm/host_timers.h"
+#include "vm/vm.h"
+
+namespace tessera {
+
+// Where MMIO devices are: one page each, and an interrupt of the I/O APIC each, level triggered, active high.
+inline constexpr u32 kVirtioMmioBase = 0xfeb0'0000;
+inline constexpr u32 kVirtioMmioStep = 0x1000;
+inline constexpr unsigned kVirtioMmioFirstPin = 16;
+inline constexpr unsigned kMostVirtioMmio = 8;
+
+// How many virtio devices a configuration asks for.
+[[nodiscard]] unsigned virtio_device_count(const MachineConfig& config);
+
+// The host's own generator. Cannot run dry once the host has booted.
+class HostEntropy final : public virtio_rng::EntropySource {
+public:
+    std::size_t fill(std::span<std::byte> out) override;
+};
+
+class VirtioPart {
+public:
+    struct Around {
+        Vm& vm;
+        MemoryMap& memory;
+    };
+    // Devices in the order in which a guest is to find them.
+    static Result<std::unique_ptr<VirtioPart>> create(const Around& around, const MachineConfig& config);
+    VirtioPart(const VirtioPart&) = delete;
+    VirtioPart& operator=(const VirtioPart&) = delete;
+    // Waits for what is in flight; the guest's memory is still there.
+    ~VirtioPart();
+
+    // One of these two, once. `pins` takes its own lock.
+    Status attach_mmio(IoBus& bus, IrqSink& pins);
+    struct Function {
+        std::string name;
+        pci::PciFunction* function;
+        Lock* lock;
+    };
+    [[nodiscard]] std::vector<Function> make_functions();
+
+    // Power-on. Waits for what is in flight, so that nothing writes to memory afterwards. No CPU runs, no
+    // lock is held.
+    void reset();
+
+private:
+    struct Item {
+        Item(std::string called, EventLoop& loop) : name(std::move(called)), worker(loop, lock) {}
+        std::string name;
+        MutexLock lock;
+        VirtioWorker worker;
+        std::unique_ptr<virtio::Device> device;
+        std::unique_ptr<virtio::Mmio> mmio;
+        std::unique_ptr<virtio::Pci> pci;
+    };
+
+    VirtioPart(const Around& around, std::unique_ptr<EventLoop> loop)
+        : around_(around), loop_(std::move(loop)) {}
+    Item& add(std::string name);
+
+    Around around_;
+    HostEntropy entropy_;
+    std::unique_ptr<EventLoop> loop_;  // stopped before the items go
+    std::vector<std::unique_ptr<Item>> items_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,48 @@
+// Does a virtio device's work on an event loop's thread, so that a guest's kick costs its CPU no more than a
+// note.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+#include "backends/event_loop/event_loop.h"
+#include "bus/lock.h"
+#include "devices/virtio/core.h"
+#include "devices/virtio/device.h"
+
+namespace tessera {
+
+// Outlives the loop's tasks: the loop is stopped first.
+class VirtioWorker final : public virtio::QueueKicker {
+public:
+    // `device` is the device's own lock.
+    VirtioWorker(EventLoop& loop, Lock& device) : loop_(loop), device_(device) {}
+    void connect(virtio::Core& core) { core_ = &core; }
+
+    void kick(unsigned queue) override { ask(u64{1} << queue); }
+    void wake() override { ask(kBackend); }
+
+    // Waits until a reset is complete: nothing of the device is in flight any more. Not with its lock held,
+    // not on the loop's thread.
+    void wait_until_drained();
+
+private:
+    // Bits of pending_: a queue each, and these two.
+    static constexpr u64 kBackend = u64{1} << virtio::Device::kMostQueues;
+    static constexpr u64 kPosted = u64{1} << 63;  // work() is on its way, or at work
+
+    void ask(u64 what);
+    void work();
+    // Does all of `what` once; returns what of it wants to go on.
+    [[nodiscard]] u64 do_once(u64 what);
+
+    EventLoop& loop_;
+    Lock& device_;
+    virtio::Core* core_ = nullptr;
+    std::atomic<u64> pending_ = 0;
+    std::mutex mutex_;
+    std::condition_variable drained_;
+};
+
+}  // namespace tessera
