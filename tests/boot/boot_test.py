@@ -253,6 +253,49 @@ def case_microvm_smp():
     boot("amd64", 2, extra=["--machine", "microvm"])
 
 
+def check_virtio(machine, arch="amd64", also_harmless="(?!)"):
+    """Two disks and an entropy device, as a guest sees and uses them."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = pathlib.Path(folder) / "first.img"
+        second = pathlib.Path(folder) / "second.img"
+        content = random.Random(1).randbytes(8 << 20)
+        first.write_bytes(content)
+        second.write_bytes(content[: 1 << 20])
+        command = run_command(arch=arch, cpus=2, extra=(
+            "--machine", machine, "--rng", "--disk", f"{first},serial=disk-one,queues=2",
+            "--disk", f"{second},ro"))
+        with Console(command) as console:
+            console.prompt()
+            check_messages(console, also_harmless)
+            equal(console.ask("cat /sys/block/vda/size /sys/block/vdb/size").split(), ["16384", "2048"], "sizes")
+            equal(console.ask("cat /sys/block/vda/serial").strip(), "disk-one", "serial number")
+            equal(console.ask("ls /sys/block/vda/mq").split(), ["0", "1"], "queues")
+            equal(console.ask("cat /sys/block/vda/ro /sys/block/vdb/ro").split(), ["0", "1"], "read only")
+            equal(console.ask("cat /sys/block/vda/cache_type").strip(), "write back", "cache")
+            equal(console.ask("md5sum < /dev/vda").split()[0], hashlib.md5(content).hexdigest(), "what is read")
+            console.ask("yes tessera | dd of=/dev/vda bs=64k count=16 iflag=fullblock oflag=direct conv=fsync")
+            console.ask("blkdiscard -o 4194304 -l 1048576 /dev/vda")
+            equal(console.ask("cat /sys/class/misc/hw_random/rng_current").strip(), "virtio_rng.0", "entropy")
+            equal(console.ask("head -c 1000 /dev/hwrng | wc -c").strip(), "1000", "random bytes")
+            power_off(console)
+        now = first.read_bytes()
+        check(now[: 1 << 20] == (b"tessera\n" * (1 << 17)), "what was written is not in the file")
+        check(now[4 << 20: 5 << 20] == bytes(1 << 20), "what was discarded is still there")
+        check(now[1 << 20: 4 << 20] == content[1 << 20: 4 << 20], "what was not written has changed")
+
+
+def case_virtio_pci():
+    check_virtio("pc")
+
+
+def case_virtio_mmio():
+    check_virtio("microvm", also_harmless=NO_PCI)
+
+
+def case_virtio_i386():
+    check_virtio("pc", arch="i386")
+
+
 def case_i386():
     boot("i386", 1, word="i686")
 
