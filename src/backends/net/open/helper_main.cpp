@@ -1,0 +1,12 @@
+// The test program is also the helper that it starts.
+#include <gtest/gtest.h>
+#include <string_view>
+
+#include "backends/net/helper/net_helper.h"
+
+int main(int argc, char** argv) {
+    if (argc == 2 && std::string_view(argv[1]) == tessera::net::kNetHelperCommand)
+        return tessera::net::net_helper_main();
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+}

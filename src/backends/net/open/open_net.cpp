@@ -1,0 +1,26 @@
+#include "backends/net/open/open_net.h"
+
+#include "backends/net/open/open_user_net.h"
+
+namespace tessera::net {
+
+Result<std::unique_ptr<NetBackend>> open_net(const NetOptions& options, EventLoop& loop) {
+    switch (options.kind) {
+        case NetKind::User: return open_user_net(options, loop);
+        case NetKind::Tap:
+        case NetKind::Switch: break;
+    }
+    return fail(Errc::Unsupported, "--net: this kind of network is not in this version");
+}
+
+Result<std::string> helper_report(const std::string& program) {
+    auto loop = EventLoop::create("net-probe");
+    if (!loop) return std::unexpected(std::move(loop.error()));
+    NetOptions options;
+    options.helper_program = program;
+    auto net = open_user_net(options, **loop);
+    if (!net) return std::unexpected(std::move(net.error()));
+    return (*net)->report();
+}
+
+}  // namespace tessera::net
