@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <fmt/format.h>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 #include <sys/stat.h>
 #include <system_error>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "app/options.h"
+#include "backends/net/open/open_net.h"
 #include "cpu/soft/host_support.h"
 #include "vm/guest_ram.h"
 #include "vm/host_cpu.h"
@@ -35,7 +37,7 @@ std::string kvm_state() {
 
 }  // namespace
 
-std::string doctor_report() {
+std::string doctor_report(const std::string& helper_program) {
     const HostTsc tsc;
     const bool counter = tsc.source() == HostTsc::Source::Processor;
     std::string text = version_text();
@@ -56,8 +58,24 @@ std::string doctor_report() {
     const Status code_memory = soft::probe_code_memory();
     row("code memory", code_memory ? "granted: one memfd mapped writable and executable"
                                    : "refused: " + code_memory.error().message);
+    row("network", network_verdict(net::helper_report(helper_program)));
     row("engine", engine_verdict(missing, code_memory));
     return text;
+}
+
+std::string network_verdict(const Result<std::string>& report) {
+    if (!report) return "no user-mode network: " + report.error().message;
+    std::string applied;
+    std::string refused;
+    std::istringstream lines(*report);
+    for (std::string line; std::getline(lines, line);) {
+        const std::string name = line.substr(0, line.find(':'));
+        if (line.find("NOT APPLIED") != std::string::npos)
+            refused += fmt::format("\n{:<13} not confined by {}", "", line);
+        else
+            applied += (applied.empty() ? "" : ", ") + name;
+    }
+    return "user-mode, its helper confined by " + applied + refused;
 }
 
 std::string engine_verdict(const std::string& missing_features, const Status& code_memory) {

@@ -7,7 +7,13 @@
 
 namespace tessera::app {
 
-[[nodiscard]] std::string doctor_report();
+// `helper_program` is the tessera command, which is started as a network helper to see how far it is
+// confined.
+[[nodiscard]] std::string doctor_report(const std::string& helper_program);
+
+// How the user-mode network would be confined: the layers in one line, or those that the host refuses, one
+// each.
+[[nodiscard]] std::string network_verdict(const Result<std::string>& report);
 
 // What runs a guest, given the processor's missing features and whether the host grants memory for code.
 [[nodiscard]] std::string engine_verdict(const std::string& missing_features, const Status& code_memory);

@@ -9,9 +9,10 @@ namespace tessera::app {
 namespace {
 
 TEST(DoctorTest, SaysWhatTheHostHasAndWhatWouldBeUsed) {
-    const std::string report = doctor_report();
-    for (const char* row : {"\nprocessor ", "\nmemory ", "\ntime ", "\nKVM ", "\ninstructions  x86-64-v3",
-                            "\ncode memory   ", "\nengine        soft"})
+    const std::string report = doctor_report("/bin/false");  // not this program, which would test itself
+    for (const char* row :
+         {"\nprocessor ", "\nmemory ", "\ntime ", "\nKVM ", "\ninstructions  x86-64-v3", "\ncode memory   ",
+          "\nnetwork       no user-mode network: ", "\nengine        soft"})
         EXPECT_NE(report.find(row), std::string::npos) << row << " missing in\n" << report;
 }
 
@@ -20,6 +21,15 @@ TEST(DoctorTest, TheEngineFollowsFromWhatTheHostGrants) {
     EXPECT_TRUE(engine_verdict("", {}).starts_with("soft, the software CPU, with its translator"));
     EXPECT_TRUE(engine_verdict("", refused).starts_with("soft, by the interpreter"));
     EXPECT_TRUE(engine_verdict("avx2", {}).starts_with("none"));
+}
+
+TEST(DoctorTest, NamesTheLayersThatTheHostRefuses) {
+    const std::string good = network_verdict("namespaces: user, PID\nsystem calls: allow-list\n");
+    EXPECT_EQ(good, "user-mode, its helper confined by namespaces, system calls");
+    const std::string worse =
+        network_verdict("namespaces: NOT APPLIED, forbidden\nsystem calls: allow-list\n");
+    EXPECT_NE(worse.find("confined by system calls\n"), std::string::npos) << worse;
+    EXPECT_NE(worse.find("not confined by namespaces: NOT APPLIED, forbidden"), std::string::npos) << worse;
 }
 
 TEST(DoctorTest, TheProbeTellsWhichStepWasRefused) {

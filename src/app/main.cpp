@@ -1,13 +1,17 @@
 // The `tessera` command: a thin front over the library.
 #include <cstdio>
 #include <fmt/format.h>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <variant>
 
 #include "app/doctor.h"
 #include "app/options.h"
 #include "app/run.h"
 #include "app/statistics.h"
+#include "backends/net/helper/net_helper.h"
+#include "backends/net/open/net_options.h"
 
 namespace {
 
@@ -18,11 +22,20 @@ ExitCode answer(const Answer& text) {
     return text.code;
 }
 
+// What this program also is: processes that it starts itself, under commands nobody types.
+std::optional<int> helper(std::span<const char* const> arguments) {
+    if (arguments.size() != 1) return std::nullopt;
+    const std::string_view name = arguments[0];
+    if (name == tessera::net::kNetHelperCommand) return tessera::net::net_helper_main();
+    return std::nullopt;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const auto begin = process_begin();
     const std::span<const char* const> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+    if (const auto code = helper(arguments)) return *code;
     const Command command = parse_command_line(arguments);
     ExitCode code = ExitCode::PoweredOff;
     if (const auto* text = std::get_if<Answer>(&command))
@@ -30,6 +43,6 @@ int main(int argc, char** argv) {
     else if (const auto* options = std::get_if<RunOptions>(&command))
         code = run(*options, begin);
     else
-        fmt::print("{}", doctor_report());
+        fmt::print("{}", doctor_report(tessera::net::kThisProgram));
     return static_cast<int>(code);
 }

@@ -39,7 +39,9 @@ struct NetOptions {
     std::vector<usernet::IpAddress> resolvers;  // those of /etc/resolv.conf if empty
     std::vector<PortForward> forwards;
 
-    std::string helper_program = kThisProgram;
+    // The tessera command. It must be named: another program started in its place would be a second one of
+    // itself.
+    std::string helper_program;
     u64 restart_pause_ms = 100;  // before a helper that has died is started again; it grows hundredfold
 };
 

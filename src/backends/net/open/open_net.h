@@ -13,6 +13,6 @@ namespace tessera::net {
 [[nodiscard]] Result<std::unique_ptr<NetBackend>> open_net(const NetOptions& options, EventLoop& loop);
 
 // Starts a network helper and gives what of its confinement this host permits, one line for each layer.
-[[nodiscard]] Result<std::string> helper_report(const std::string& program = kThisProgram);
+[[nodiscard]] Result<std::string> helper_report(const std::string& program);
 
 }  // namespace tessera::net

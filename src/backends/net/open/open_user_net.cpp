@@ -119,6 +119,9 @@ Result<std::unique_ptr<LinkedNet>> open_user_net(const NetOptions& options, Even
     if (options.forwards.size() > kMostForwards)
         return fail(Errc::InvalidArgument,
                     fmt::format("-p: at most {} ports can be forwarded", kMostForwards));
+    if (options.helper_program.empty())
+        return fail(Errc::InvalidArgument,
+                    "network: NetOptions::helper_program must name the tessera command");
     auto config = user_net_config(options);
     if (!config) return std::unexpected(std::move(config.error()));
     LinkedNet::Peer peer;

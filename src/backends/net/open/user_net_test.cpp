@@ -86,6 +86,7 @@ protected:
         EXPECT_TRUE(made.has_value());
         loop = std::move(*made);
         options.host_loopback = true;
+        options.helper_program = kThisProgram;
         options.ipv6 = Choice::Off;
     }
     void open() {
@@ -286,6 +287,8 @@ TEST_F(UserNetTest, APortInUseIsNamedWithAdvice) {
 TEST_F(UserNetTest, AProgramThatIsNoHelperIsAnError) {
     options.helper_program = "/bin/true";
     EXPECT_FALSE(open_user_net(options, *loop).has_value());
+    options.helper_program = "";
+    EXPECT_FALSE(open_user_net(options, *loop).has_value());
     options.helper_program = "/nonexistent";
     EXPECT_FALSE(open_user_net(options, *loop).has_value());
 }
@@ -322,7 +325,7 @@ TEST_F(UserNetTest, ReportsItsConfinement) {
     for (const char* layer :
          {"namespaces:", "capabilities: none", "no new privileges: set", "system calls: allow-list"})
         EXPECT_NE(report.find(layer), std::string::npos) << report;
-    const auto doctor = helper_report();
+    const auto doctor = helper_report(kThisProgram);
     ASSERT_TRUE(doctor.has_value());
     EXPECT_EQ(*doctor, report);
 }
