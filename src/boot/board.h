@@ -103,6 +103,12 @@ struct VirtioMmioDescription {
     u32 gsi;
 };
 
+// The high precision event timer [HPET]: three 64-bit timers.
+struct HpetDescription {
+    u32 address = 0xfed0'0000;
+    u16 vendor = 0x7e55;  // in its capabilities; the board's own PCI vendor
+};
+
 // Text for SMBIOS; what a guest shows as its maker and model.
 struct SystemIdentity {
     std::string manufacturer = "Tessera";
@@ -132,6 +138,7 @@ struct BoardDescription {
     std::optional<KeyboardController> keyboard = KeyboardController{};
     std::optional<PciDescription> pci = PciDescription{};
     std::vector<VirtioMmioDescription> virtio_mmio;
+    std::optional<HpetDescription> hpet = HpetDescription{};
     bool has_port92 = true;  // fast A20 and reset
     bool has_vga = false;
     SystemIdentity identity{};
@@ -156,6 +163,7 @@ struct BoardDescription {
     board.identity.product = "microvm";
     board.has_port92 = false;
     board.pci.reset();
+    board.hpet.reset();
     return board;
 }
 

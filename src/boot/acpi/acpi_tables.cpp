@@ -50,6 +50,19 @@ std::vector<std::byte> make_mcfg(const PciDescription& pci) {
     return finish_acpi_table("MCFG", 1, body);
 }
 
+// [HPET 3.2.4]: the low half of its capabilities register, its address, and no promise about its page.
+std::vector<std::byte> make_hpet(const HpetDescription& hpet) {
+    constexpr u32 kRevision = 1, kLastTimer = 2U << 8, kCounter64 = 1U << 13, kLegacyCapable = 1U << 15;
+    constexpr u8 kSystemMemory = 0, kWidth = 64;
+    // The shortest period Linux and others are to use in periodic mode, in ticks: the chip serves 50 kHz.
+    constexpr u16 kShortestPeriod = 2000;
+    ByteWriter body;
+    body.put(kRevision | kLastTimer | kCounter64 | kLegacyCapable | u32{hpet.vendor} << 16);
+    body.put(kSystemMemory).put(kWidth).put8(0).put8(0).put(u64{hpet.address});
+    body.put8(0).put(kShortestPeriod).put8(0);
+    return finish_acpi_table("HPET", 1, body);
+}
+
 Result<AcpiTables> make_acpi_tables(const BoardDescription& board, u64 base, u64 end) {
     constexpr u64 kRoots = 512;  // RSDP, RSDT and XSDT, which are written last
     ByteWriter out;
@@ -72,6 +85,7 @@ Result<AcpiTables> make_acpi_tables(const BoardDescription& board, u64 base, u64
     list(make_fadt(board, static_cast<u32>(facs), static_cast<u32>(dsdt)));
     list(make_madt(board));
     if (board.pci) list(make_mcfg(*board.pci));
+    if (board.hpet) list(make_hpet(*board.hpet));
     if (here() > end)
         return fail(Errc::InvalidArgument,
                     fmt::format("the ACPI tables of {} CPUs take {} bytes, there is room for {}",

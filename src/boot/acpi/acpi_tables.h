@@ -1,5 +1,5 @@
-// The ACPI tables of a board, as bytes: RSDP, XSDT, RSDT, FADT (revision 6), FACS, DSDT, MADT and MCFG, made
-// from the board's description without a compiler. [ACPI 6.5 5.2]
+// The ACPI tables of a board, as bytes: RSDP, XSDT, RSDT, FADT (revision 6), FACS, DSDT, MADT, MCFG and HPET,
+// made from the board's description without a compiler. [ACPI 6.5 5.2]
 #pragma once
 
 #include <vector>
@@ -22,7 +22,8 @@ struct AcpiTables {
 [[nodiscard]] std::vector<std::byte> make_fadt(const BoardDescription& board, u32 facs, u32 dsdt);
 [[nodiscard]] std::vector<std::byte> make_madt(const BoardDescription& board);
 [[nodiscard]] std::vector<std::byte> make_dsdt(const BoardDescription& board);
-// The board has PCI.
+// For boards that have these.
 [[nodiscard]] std::vector<std::byte> make_mcfg(const PciDescription& pci);
+[[nodiscard]] std::vector<std::byte> make_hpet(const HpetDescription& hpet);
 
 }  // namespace tessera::boot

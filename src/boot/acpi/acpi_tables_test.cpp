@@ -155,6 +155,19 @@ TEST(AcpiTablesTest, McfgSaysWhereEcamIs) {
     EXPECT_FALSE(Reader(*none).listed().contains("MCFG"));
 }
 
+TEST(AcpiTablesTest, TheHpetTableSaysWhereAndWhatItIs) {
+    const auto tables = make_acpi_tables(pc_board(1), kBase, kEnd);
+    const auto listed = Reader(*tables).listed();
+    ASSERT_TRUE(listed.contains("HPET"));
+    const auto hpet = listed.at("HPET");
+    ASSERT_EQ(hpet.size(), 56U);
+    EXPECT_EQ(sum(hpet), 0U);
+    EXPECT_EQ(at<u32>(hpet, 36), 0x7e55'a201U) << "as the chip's capabilities read";
+    EXPECT_EQ(at<u8>(hpet, 40), 0) << "memory";
+    EXPECT_EQ(at<u64>(hpet, 44), 0xfed0'0000U);
+    EXPECT_EQ(at<u8>(hpet, 52), 0) << "the first one";
+}
+
 struct Entry {
     u8 type;
     std::span<const std::byte> bytes;
@@ -268,6 +281,7 @@ protected:
         expect_clean_round_trip("madt", make_madt(board));
         expect_clean_round_trip("dsdt", make_dsdt(board));
         if (board.pci) expect_clean_round_trip("mcfg", make_mcfg(*board.pci));
+        if (board.hpet) expect_clean_round_trip("hpet", make_hpet(*board.hpet));
     }
 
     std::filesystem::path folder_;
@@ -306,6 +320,7 @@ TEST_F(IaslTest, TakesTheTablesOfABareBoard) {
     BoardDescription board;
     board.io_apic.reset();
     board.pci.reset();
+    board.hpet.reset();
     board.has_pic = board.has_pit = board.has_port92 = false;
     board.acpi_pm.reset();
     board.reset.reset();

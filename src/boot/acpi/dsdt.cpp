@@ -17,6 +17,7 @@ using aml::Resources;
 
 constexpr u8 kRevision = 2;  // 64-bit integers
 constexpr u8 kSerialPorts = 8;
+constexpr u32 kHpetSize = 0x400;
 
 Aml plug_and_play(std::string_view object, std::string_view id, u32 uid, const Resources& resources) {
     return aml::device(object, {aml::name("_HID", aml::eisa_id(id)), aml::name("_UID", aml::integer(uid)),
@@ -51,6 +52,9 @@ void add_devices(std::vector<Aml>& system, const BoardDescription& board) {
                                        Resources().io(0x20, 2, 2).io(0xa0, 2, 2).io(0x4d0, 2, 2).isa_irq(2)));
     if (board.has_pit)
         system.push_back(plug_and_play("TMR", "PNP0100", 0, Resources().io(0x40, 4, 4).isa_irq(0)));
+    if (board.hpet)
+        system.push_back(
+            plug_and_play("HPET", "PNP0103", 0, Resources().memory32(board.hpet->address, kHpetSize)));
     if (board.rtc)
         system.push_back(plug_and_play("RTC", "PNP0B00", 0,
                                        Resources().io(board.rtc->port, 2, 2).isa_irq(board.rtc->irq)));

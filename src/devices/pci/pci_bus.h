@@ -19,20 +19,10 @@
 #include "bus/io_bus.h"
 #include "bus/irq_line.h"
 #include "bus/lock.h"
+#include "bus/message_sink.h"
 #include "devices/pci/pci_function.h"
 
 namespace tessera::pci {
-
-// Where message signalled interrupts go. Thread-safe; called with the sender's lock held.
-class MessageSink {
-public:
-    MessageSink() = default;
-    MessageSink(const MessageSink&) = delete;
-    MessageSink& operator=(const MessageSink&) = delete;
-    virtual ~MessageSink() = default;
-    // A memory write of four bytes.
-    virtual void send(u64 address, u32 data) = 0;
-};
 
 // What surrounds a host bridge.
 struct PciSurroundings {

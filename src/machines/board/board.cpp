@@ -88,7 +88,7 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       pic_(IrqLine(fabric_.lint_pins(), kLint0)),
       com1_(isa_line(com1_irq(description_)), config.serial != nullptr ? *config.serial : nobody_, lock_,
             vm.clock(), timers_),
-      pit_(vm.clock(), timers_, isa_line(kPitIrq)),
+      pit_(vm.clock(), timers_, IrqLine(legacy_timers_.old_timers(), kPitIrq)),
       keyboard_controller_(isa_line(description_.keyboard.value_or(boot::KeyboardController{}).keyboard_irq),
                            isa_line(description_.keyboard.value_or(boot::KeyboardController{}).mouse_irq), vm,
                            a20_, vm.clock(), timers_),
@@ -97,6 +97,12 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
                isa_line(description_.acpi_pm.value_or(boot::AcpiPmDescription{}).sci_irq), vm, vm.clock(),
                timers_),
       rtc_({}, IrqLine(rtc_alarm_, description_.rtc.value_or(kStandardRtc).irq), vm.clock(), timers_),
+      hpet_(description_.hpet.value_or(boot::HpetDescription{}).vendor,
+            {.io_apic = shared_inputs_.second(),
+             .legacy = legacy_timers_.hpet(),
+             .legacy_selected = IrqLine(legacy_timers_.select(), 0),
+             .messages = messages_},
+            vm.clock(), timers_),
       reset_control_(vm) {}
 
 Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config,
@@ -221,6 +227,9 @@ Status Board::add_ports() {
 
 Status Board::add_mmio() {
     mmio_.set_observer(config_.mmio_observer);
+    if (description_.hpet)
+        if (auto status = mmio_.add("HPET", description_.hpet->address, hpet::kSize, hpet_, lock_); !status)
+            return status;
     if (!description_.io_apic) return {};
     return mmio_.add("I/O APIC", description_.io_apic->address, ioapic::IoApic::kSize, io_apic_, lock_);
 }
@@ -229,10 +238,9 @@ Status Board::add_pci() {
     if (!description_.pci) return {};
     pci_ = std::make_unique<PciPart>(*description_.pci, PciPart::Around{.ports = ports_,
                                                                         .mmio = mmio_,
-                                                                        .memory = memory_,
-                                                                        .fabric = fabric_,
-                                                                        .io_apic = io_apic_,
-                                                                        .pic = pic_inputs_.pci(),
+                                                                        .messages = messages_,
+                                                                        .io_apic = shared_inputs_.first(),
+                                                                        .pic = pic_inputs_.second(),
                                                                         .board = lock_,
                                                                         .reset_register = reset_control_});
     return pci_->add();
@@ -282,6 +290,7 @@ Status Board::reset_chips() {
         rtc_.reset();
         rtc_.firmware_init();
         acpi_pm_.reset();
+        hpet_.reset();
         reset_control_.reset();
         pic_.reset();
         io_apic_.reset();

@@ -11,6 +11,7 @@
 #include "bus/io_bus.h"
 #include "cpu/soft/soft_cpu.h"
 #include "devices/acpi_pm/acpi_pm.h"
+#include "devices/hpet/hpet.h"
 #include "devices/i8042/i8042.h"
 #include "devices/ioapic/ioapic.h"
 #include "devices/lapic/lapic.h"
@@ -94,8 +95,11 @@ private:
     std::vector<std::unique_ptr<LocalApic>> apics_;
     ioapic::IoApic io_apic_;
     pic8259::Pic8259Pair pic_;
-    PicInputs pic_inputs_{pic_};
-    IsaInterrupts isa_{pic_inputs_.isa(), io_apic_};
+    WiredOr pic_inputs_{pic_};         // ISA, PCI
+    WiredOr shared_inputs_{io_apic_};  // of the I/O APIC, from pin 16 on: PCI, HPET
+    IsaInterrupts isa_{pic_inputs_.first(), io_apic_};
+    LegacyTimers legacy_timers_{isa_};
+    MessagesToMemory messages_{fabric_, memory_};
     ApicToBoard apic_to_board_{io_apic_, pic_, lock_};
 
     NullChar nobody_;
@@ -105,8 +109,9 @@ private:
     i8042::I8042 keyboard_controller_;
     port92::Port92 port92_;
     acpi_pm::AcpiPm acpi_pm_;
-    RtcAlarm rtc_alarm_{isa_, acpi_pm_};
+    RtcAlarm rtc_alarm_{legacy_timers_.old_timers(), acpi_pm_};
     rtc_mc146818::Rtc rtc_;
+    hpet::Hpet hpet_;
     reset_control::ResetControl reset_control_;
     std::unique_ptr<PciPart> pci_;  // null: the board has none
 

@@ -30,15 +30,34 @@ TEST(IsaInterruptsTest, ReachBothControllersAndTheTimerIsPinTwoOfTheIoApic) {
     EXPECT_EQ(io_apic.changes, (Changes{{4, true}, {2, true}, {2, false}}));
 }
 
-TEST(PicInputsTest, AnInputIsHighWhileEitherSideDrivesIt) {
+TEST(WiredOrTest, AnInputIsHighWhileEitherSideDrivesIt) {
     RecordingSink pic;
-    PicInputs inputs(pic);
-    inputs.isa().set_level(10, true);
-    inputs.pci().set_level(10, true);
-    inputs.isa().set_level(10, false);
-    inputs.pci().set_level(10, false);
-    inputs.pci().set_level(16, true);
+    WiredOr inputs(pic);
+    inputs.first().set_level(10, true);
+    inputs.second().set_level(10, true);
+    inputs.first().set_level(10, false);
+    inputs.second().set_level(10, false);
+    inputs.second().set_level(32, true);
     EXPECT_EQ(pic.changes, (Changes{{10, true}, {10, true}, {10, true}, {10, false}}));
+}
+
+TEST(LegacyTimersTest, TheHpetDrivesTheOldTimersInterruptsWhileSelected) {
+    RecordingSink isa;
+    LegacyTimers timers(isa);
+    timers.hpet().set_level(0, true);
+    EXPECT_TRUE(isa.changes.empty()) << "not connected";
+    timers.old_timers().set_level(8, true);
+    EXPECT_EQ(isa.changes, (Changes{{8, true}}));
+    isa.changes.clear();
+    timers.select().set_level(0, true);
+    EXPECT_EQ(isa.changes, (Changes{{0, true}, {8, false}})) << "the levels of those connected now";
+    isa.changes.clear();
+    timers.old_timers().set_level(0, true);
+    timers.hpet().set_level(0, false);
+    EXPECT_EQ(isa.changes, (Changes{{0, false}}));
+    isa.changes.clear();
+    timers.select().set_level(0, false);
+    EXPECT_EQ(isa.changes, (Changes{{0, true}, {8, true}}));
 }
 
 // The tables tell how the board is wired.

@@ -1,7 +1,5 @@
 #include "machines/board/pci_part.h"
 
-#include <array>
-#include <cstring>
 #include <fmt/format.h>
 
 #include "devices/pci/placement.h"
@@ -12,24 +10,13 @@ namespace {
 constexpr u8 kFirstFreeDevice = 1;
 }
 
-void MessagesToMemory::send(u64 address, u32 data) {
-    if (is_msi_address(address)) {
-        fabric_.deliver(message_of_msi(address, data));
-        return;
-    }
-    std::array<std::byte, sizeof data> bytes{};
-    std::memcpy(bytes.data(), &data, sizeof data);
-    (void)memory_.write(address, bytes);  // where there is no RAM, nothing happens
-}
-
 PciPart::PciPart(const boot::PciDescription& description, const Around& around)
     : description_(description),
       around_(around),
-      messages_(around.fabric, around.memory),
       router_(around.io_apic, around.pic),
       lines_(router_, around.board),
       surroundings_{
-          .ports = around.ports, .memory = around.mmio, .messages = messages_, .interrupts = lines_},
+          .ports = around.ports, .memory = around.mmio, .messages = around.messages, .interrupts = lines_},
       root_(surroundings_),
       isa_bridge_(router_),
       config_ports_(root_, around.reset_register),

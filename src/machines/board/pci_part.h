@@ -11,50 +11,23 @@
 #include "boot/board.h"
 #include "bus/io_bus.h"
 #include "bus/lock.h"
-#include "devices/lapic/apic_fabric.h"
+#include "bus/message_sink.h"
 #include "devices/pci/board_bridges.h"
 #include "devices/pci/config_access.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/pirq_router.h"
 #include "devices/pci/root_port.h"
-#include "memory/memory_map.h"
+#include "machines/board/interrupt_wiring.h"
 #include "vm/host_timers.h"
 
 namespace tessera {
-
-// Message signalled interrupts go to the local APICs; other addresses are memory like any other.
-class MessagesToMemory final : public pci::MessageSink {
-public:
-    MessagesToMemory(ApicFabric& fabric, MemoryMap& memory) : fabric_(fabric), memory_(memory) {}
-    void send(u64 address, u32 data) override;
-
-private:
-    ApicFabric& fabric_;
-    MemoryMap& memory_;
-};
-
-// Functions drive their interrupt lines with their own locks held; the router is the interrupt controllers'
-// side of the board's lock.
-class InterruptLines final : public IrqSink {
-public:
-    InterruptLines(pci::PirqRouter& router, Lock& board) : router_(router), board_(board) {}
-    void set_level(unsigned pin, bool high) override {
-        const LockGuard guard(board_);
-        router_.set_level(pin, high);
-    }
-
-private:
-    pci::PirqRouter& router_;
-    Lock& board_;
-};
 
 class PciPart {
 public:
     struct Around {
         IoBus& ports;
         IoBus& mmio;
-        MemoryMap& memory;
-        ApicFabric& fabric;
+        MessageSink& messages;
         IrqSink& io_apic;
         IrqSink& pic;  // the 8259s' inputs, as far as PCI drives them
         Lock& board;   // the interrupt controllers' lock
@@ -85,9 +58,8 @@ private:
     // Taken before any function's lock, by whoever accesses configuration space.
     MutexLock config_lock_;
     NullLock no_lock_;  // of functions that only configuration accesses reach
-    MessagesToMemory messages_;
     pci::PirqRouter router_;
-    InterruptLines lines_;
+    LockedPins lines_;  // functions drive their interrupt lines with their own locks held
     pci::PciSurroundings surroundings_;
     pci::PciBus root_;
     pci::HostBridge host_bridge_;
