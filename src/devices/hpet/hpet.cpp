@@ -216,6 +216,14 @@ void Hpet::fire(unsigned n) {
     }
     const auto line = line_of(n);
     if (!enabled || !line) return;
+    // On a legacy wire the edge is followed by a high level, as an 8259A forgets a request whose wire falls
+    // before the acknowledge. On a pin that is shared with level-triggered PCI, it has to go at once.
+    if (holds(state_, n)) {
+        state_.held = static_cast<u8>(state_.held | 1U << n);
+        lines_[*line].set(false);
+        lines_[*line].set(true);
+        return;
+    }
     lines_[*line].set(true);
     lines_[*line].set(line_level(*line));
 }
@@ -229,7 +237,14 @@ std::optional<unsigned> Hpet::line_of(unsigned n) const {
     return static_cast<unsigned>(route) - kFirstRoute;
 }
 
+bool Hpet::holds(const State& s, unsigned n) {
+    const Flags<TimerConfig> config = s.timers[n].config;
+    return n < 2 && s.config.has(Config::LegacyRoute) && config.has(TimerConfig::InterruptEnable) &&
+           !config.has(TimerConfig::Level) && !config.has(TimerConfig::MessageEnable);
+}
+
 bool Hpet::line_level(unsigned line) const {
+    if (line >= kLegacyLines && (state_.held >> (line - kLegacyLines) & 1) != 0) return true;
     for (unsigned n = 0; n < kTimerCount; ++n)
         if ((state_.status >> n & 1) != 0 && state_.timers[n].config.has(TimerConfig::InterruptEnable) &&
             line_of(n) == line)
@@ -238,6 +253,8 @@ bool Hpet::line_level(unsigned line) const {
 }
 
 void Hpet::sync() {
+    for (unsigned n = 0; n < kTimerCount; ++n)
+        if (!holds(state_, n)) state_.held &= static_cast<u8>(~(1U << n));
     legacy_selected_.set(state_.config.has(Config::LegacyRoute));
     for (unsigned line = 0; line < kLines; ++line) lines_[line].set(line_level(line));
 }
@@ -272,9 +289,10 @@ void Hpet::reset() {
 }
 
 void Hpet::visit(StateVisitor& v, State& s) {
-    auto& [config, status, counter, start_ns, seen, fired_ns, timers] = s;
+    auto& [config, held, status, counter, start_ns, seen, fired_ns, timers] = s;
     v.field(1, "config", config);
     v.field(2, "status", status);
+    v.field(7, "held", held);
     v.field(3, "counter", counter);
     v.field(4, "start_ns", start_ns);
     v.field(5, "seen", seen);
@@ -289,14 +307,15 @@ void Hpet::visit(StateVisitor& v, State& s) {
 }
 
 bool Hpet::valid(const State& s) {
-    if ((s.config.raw() & ~kConfigBits) != 0 || s.status >> kTimerCount != 0) return false;
+    if ((s.config.raw() & ~kConfigBits) != 0 || s.status >> kTimerCount != 0 || s.held >> kTimerCount != 0)
+        return false;
     for (unsigned n = 0; n < kTimerCount; ++n) {
         const TimerState& timer = s.timers[n];
         const u64 route = timer.config.raw() >> kRouteShift & kRouteMask;
         if ((timer.config.raw() & ~kTimerConfigBits) != 0 ||
             (route != 0 && (kRouteCapabilities >> route & 1) == 0) ||
             timer.comparator != wrapped(timer.config, timer.comparator) ||
-            timer.period != wrapped(timer.config, timer.period) ||
+            timer.period != wrapped(timer.config, timer.period) || ((s.held >> n & 1) != 0 && !holds(s, n)) ||
             ((s.status >> n & 1) != 0 && !timer.config.has(TimerConfig::Level)))
             return false;
     }

@@ -56,6 +56,7 @@ private:
     };
     struct State {
         Flags<Config> config;
+        u8 held = 0;       // edge-triggered timers whose legacy wire is high since their last match
         u64 status = 0;    // of level-triggered timers
         u64 counter = 0;   // at start_ns, or while halted
         u64 start_ns = 0;  // when it was started
@@ -80,6 +81,8 @@ private:
     void fire(unsigned n);
     // The wire timer n is connected to; nothing: none, or messages.
     [[nodiscard]] std::optional<unsigned> line_of(unsigned n) const;
+    // Whether the timer makes edges on a legacy wire.
+    [[nodiscard]] static bool holds(const State& s, unsigned n);
     [[nodiscard]] bool line_level(unsigned line) const;
     void sync();
     void arm();

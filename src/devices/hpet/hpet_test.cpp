@@ -165,6 +165,21 @@ TEST_F(HpetTest, LegacyRoutingReplacesTheOldTimers) {
     EXPECT_FALSE(rig.wires.levels[HpetRig::kLegacySelected]);
 }
 
+// [8259A "Interrupt request"] A request whose wire falls before it is acknowledged is lost.
+TEST_F(HpetTest, ALegacyEdgeLeavesTheWireHighUntilTheNextOne) {
+    out<u64>(0x100, 1 << 2);
+    out<u64>(0x108, 100'000);
+    start(2);
+    ticks(100'000);
+    EXPECT_TRUE(rig.legacy.levels[0]);
+    out<u64>(0x108, 200'000);
+    ticks(100'000);
+    EXPECT_EQ(rises(rig.legacy, 0), 2U);
+    EXPECT_TRUE(rig.legacy.levels[0]);
+    out<u64>(0x100, 0);
+    EXPECT_FALSE(rig.legacy.levels[0]);
+}
+
 TEST_F(HpetTest, MessagesGoWhereTheTimerSays) {
     out<u64>(0x140, 1 << 2 | 1 << 14);
     out<u64>(0x150, 0xfee0'1000'0000'0035);
