@@ -1,13 +1,14 @@
 #include "backends/net/open/open_net.h"
 
 #include "backends/net/open/open_user_net.h"
+#include "backends/net/tap/tap_net.h"
 
 namespace tessera::net {
 
 Result<std::unique_ptr<NetBackend>> open_net(const NetOptions& options, EventLoop& loop) {
     switch (options.kind) {
         case NetKind::User: return open_user_net(options, loop);
-        case NetKind::Tap:
+        case NetKind::Tap: return TapNet::open(loop, options.name, options.queues);
         case NetKind::Switch: break;
     }
     return fail(Errc::Unsupported, "--net: this kind of network is not in this version");
