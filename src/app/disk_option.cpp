@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kSettings =
     "ro, serial=TEXT, queues=N, format=raw|qcow2, cache=writeback|none|directsync|unsafe, snapshot, "
-    "backing=auto|on|off, engine=auto|io_uring|threads";
+    "backing=auto|on|off, backing_format=raw|qcow2, engine=auto|io_uring|threads";
 
 template <typename T>
 using Names = std::span<const std::pair<std::string_view, T>>;
@@ -91,6 +91,8 @@ std::string take(std::string_view name, std::optional<std::string_view> value, D
     if (name == "format") return choose(Names<DiskFormat>(kFormats), *value, disk.file.format);
     if (name == "cache") return choose(Names<CacheMode>(kCaches), *value, disk.file.cache);
     if (name == "backing") return choose(Names<BackingPolicy>(kBackings), *value, disk.file.backing);
+    if (name == "backing_format")
+        return choose(Names<DiskFormat>(kFormats), *value, disk.file.backing_format);
     if (name == "engine") return choose(Names<DiskEngine>(kEngines), *value, disk.file.engine);
     return fmt::format("the settings are {}", kSettings);
 }

@@ -6,6 +6,7 @@
 //   cache=writeback|none|directsync|unsafe
 //   snapshot                    writes are thrown away at the end
 //   backing=auto|on|off         whether an image may name a backing file
+//   backing_format=raw|qcow2    of an image that does not say it
 //   engine=auto|io_uring|threads
 #pragma once
 

@@ -13,6 +13,8 @@ enum class ExitCode : int {
     Reset = 6,         // under --no-reboot
     Quit = 7,          // Ctrl-a x, or a signal that asks to end
     Mismatch = 8,      // --engine soft,check: translator and interpreter differ
+    Damaged = 9,       // disk check: errors that are not repaired
+    Leaks = 10,        // disk check: no errors, but clusters that nothing uses
 };
 
 }  // namespace tessera::app

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <variant>
 
+#include "app/disk_command.h"
 #include "app/doctor.h"
 #include "app/options.h"
 #include "app/run.h"
@@ -42,6 +43,8 @@ int main(int argc, char** argv) {
         code = answer(*text);
     else if (const auto* options = std::get_if<RunOptions>(&command))
         code = run(*options, begin);
+    else if (const auto* disk = std::get_if<DiskCommand>(&command))
+        code = run_disk(*disk);
     else
         fmt::print("{}", doctor_report(tessera::net::kThisProgram));
     return static_cast<int>(code);

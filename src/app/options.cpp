@@ -227,11 +227,14 @@ Command parse_command_line(std::span<const char* const> arguments) {
     Typed typed;
     std::string topic;
     const CLI::App* run_command = add_run(app, run, typed);
+    TypedDisk typed_disk;
+    CLI::App* const disk_command = add_disk(app, typed_disk);
     const CLI::App* doctor = app.add_subcommand("doctor", "Say what this host offers and what would be used");
     const CLI::App* version = app.add_subcommand("version", "Print the version");
     CLI::App* help = app.add_subcommand("help", "Print this help, or a command's");
     help->add_option("COMMAND", topic, "the command");
     for (CLI::App* command : app.get_subcommands({})) command->allow_extras();
+    for (CLI::App* command : disk_command->get_subcommands({})) command->allow_extras();
 
     const std::string overview = app.help();  // once a command is chosen this would tell of that one
 
@@ -253,9 +256,15 @@ Command parse_command_line(std::span<const char* const> arguments) {
         const auto about =
             app.get_subcommands([&](CLI::App* command) { return command->get_name() == topic; });
         if (about.empty()) return usage_error(fmt::format("there is no command '{}'", topic), "help");
-        return Answer{about.front()->help("tessera"), ExitCode::PoweredOff};
+        return Answer{about.front()->help("tessera", CLI::AppFormatMode::All), ExitCode::PoweredOff};
     }
     if (*doctor) return DoctorCommand{};
+    if (*disk_command) {
+        DiskCommand disk;
+        if (const std::string wrong = check_disk_options(*disk_command, typed_disk, disk); !wrong.empty())
+            return usage_error(wrong, "help disk");
+        return disk;
+    }
     if (const std::string wrong = *run_command ? check(typed, run) : std::string(); !wrong.empty())
         return usage_error(wrong, "help run");
     return run;

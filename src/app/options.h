@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "app/disk_command.h"
 #include "app/disk_option.h"
 #include "app/engine_option.h"
 #include "app/exit_code.h"
@@ -48,7 +49,7 @@ struct Answer {
     ExitCode code;
 };
 
-using Command = std::variant<RunOptions, DoctorCommand, Answer>;
+using Command = std::variant<RunOptions, DoctorCommand, DiskCommand, Answer>;
 
 // `arguments` without the program's name.
 [[nodiscard]] Command parse_command_line(std::span<const char* const> arguments);

@@ -17,11 +17,14 @@
 namespace tessera::block {
 
 enum class FileAccess : u8 { ReadOnly, ReadWrite };
+// Looking at what another uses is harmless if nothing is believed of it.
+enum class FileLock : u8 { Needed, None };
 
 struct HostFileOptions {
     FileAccess access = FileAccess::ReadWrite;
     CacheMode cache = CacheMode::Writeback;
     DiskEngine engine = DiskEngine::Auto;
+    FileLock lock = FileLock::Needed;
 };
 
 class HostFile final : public BlockFile, private WorkPool::Handler, private UringEngine::Owner {

@@ -138,6 +138,7 @@ void HostFile::find_direct_alignment() {
 // Open file description locks: they end with the descriptor, also when we are killed, and two disks of one
 // process exclude each other too.
 Status HostFile::lock() {
+    if (options_.lock == FileLock::None) return {};
     struct flock range{};
     range.l_type = static_cast<short>(read_only() ? F_RDLCK : F_WRLCK);
     range.l_whence = SEEK_SET;
@@ -163,7 +164,7 @@ Status HostFile::start_engine() {
         return fail(
             Errc::Unsupported,
             fmt::format("disk '{}': this host does not allow io_uring (a container's seccomp filter, or "
-                        "kernel.io_uring_disabled); use aio=threads",
+                        "kernel.io_uring_disabled); use engine=threads",
                         name_));
     return {};
 }

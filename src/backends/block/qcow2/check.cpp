@@ -191,7 +191,8 @@ Status Checker::count_l2_tables() {
         if (changed && repair_ == Repair::All &&
             file_.write(first.offset, std::span<const u8>(bytes)) != BlockStatus::Ok)
             return fail(Errc::HostFailure, fmt::format("qcow2 image '{}' cannot be written", file_.name()));
-        if (progress_) progress_(i, references_.size());
+        const u64 span = geometry().cluster() << geometry().l2_bits();
+        if (progress_) progress_(i * span, references_.size() * span);
     }
     return {};
 }

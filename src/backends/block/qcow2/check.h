@@ -31,7 +31,7 @@ struct CheckReport {
     [[nodiscard]] u64 leaks_left() const { return leaks - leaks_fixed; }
 };
 
-// Told how far it is, in tables of `total`.
+// Told how far it is, in bytes of disks (the active one's, and each snapshot's).
 using CheckProgress = std::function<void(u64 done, u64 total)>;
 
 // An error: the image cannot be read at all, or repaired. Memory is bounded by 4 bytes for each of the file's
