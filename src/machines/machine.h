@@ -64,6 +64,9 @@ struct MachineConfig {
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
     CharBackend* serial = nullptr;
 
+    // The far ends of further serial ports, on PCI cards; `pc` only. Likewise.
+    std::vector<CharBackend*> pci_serials{};  // NOLINT(readability-redundant-member-init)
+
     // Observers, for traces. Stay the caller's, longer than the VM. Null: none.
     CpuTracer* tracer = nullptr;
     BusObserver* port_observer = nullptr;

@@ -31,8 +31,9 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"devices/acpi_pm", "devices/reset_control"}, {"devices/i8042", "devices/reset_control"},
     {"devices/port92", "devices/reset_control"},  {"devices/ioapic", "devices/lapic"},
     {"backends/char", "backends/event_loop"},     {"devices/virtio", "devices/pci"},
-    {"devices/virtio_rng", "devices/virtio"},     {"backends/net", "backends/event_loop"},
-    {"devices/virtio_blk", "devices/virtio"},     {"devices/virtio_blk", "backends/block"},
+    {"devices/pci_uart", "devices/pci"},          {"devices/virtio_rng", "devices/virtio"},
+    {"backends/net", "backends/event_loop"},      {"devices/virtio_blk", "devices/virtio"},
+    {"devices/virtio_blk", "backends/block"},
 };
 
 bool is_source(const fs::path& path) {

@@ -235,7 +235,10 @@ Status Board::add_mmio() {
 }
 
 Status Board::add_pci() {
-    if (!description_.pci) return {};
+    if (!description_.pci) {
+        if (config_.pci_serials.empty()) return {};
+        return fail(Errc::InvalidArgument, fmt::format("{} has no PCI for serial ports", description_.name));
+    }
     pci_ = std::make_unique<PciPart>(*description_.pci, PciPart::Around{.ports = ports_,
                                                                         .mmio = mmio_,
                                                                         .messages = messages_,
@@ -243,7 +246,15 @@ Status Board::add_pci() {
                                                                         .pic = pic_inputs_.second(),
                                                                         .board = lock_,
                                                                         .reset_register = reset_control_});
-    return pci_->add();
+    if (auto status = pci_->add(); !status) return status;
+    for (CharBackend* backend : config_.pci_serials) {
+        PciSerial& serial = *pci_serials_.emplace_back(std::make_unique<PciSerial>(*backend, vm_));
+        if (auto status = pci_->attach(fmt::format("PCI serial port {}", pci_serials_.size()),
+                                       serial.function(), serial.lock());
+            !status)
+            return status;
+    }
+    return {};
 }
 
 Status Board::add_virtio() {

@@ -24,6 +24,7 @@
 #include "devices/rtc_mc146818/rtc_mc146818.h"
 #include "machines/board/interrupt_wiring.h"
 #include "machines/board/pci_part.h"
+#include "machines/board/pci_serial.h"
 #include "machines/board/serial_port.h"
 #include "machines/board/virtio_part.h"
 #include "machines/machine.h"
@@ -113,6 +114,7 @@ private:
     rtc_mc146818::Rtc rtc_;
     hpet::Hpet hpet_;
     reset_control::ResetControl reset_control_;
+    std::vector<std::unique_ptr<PciSerial>> pci_serials_;
     std::unique_ptr<PciPart> pci_;  // null: the board has none
 
     // Last: CPUs go before what they touch.
