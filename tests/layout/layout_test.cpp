@@ -33,7 +33,8 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"backends/char", "backends/event_loop"},     {"devices/virtio", "devices/pci"},
     {"devices/pci_uart", "devices/pci"},          {"devices/virtio_rng", "devices/virtio"},
     {"backends/net", "backends/event_loop"},      {"devices/virtio_blk", "devices/virtio"},
-    {"devices/virtio_blk", "backends/block"},
+    {"devices/virtio_blk", "backends/block"},     {"devices/virtio_net", "devices/virtio"},
+    {"devices/virtio_net", "backends/net"},
 };
 
 bool is_source(const fs::path& path) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/assert.h"
+
 namespace tessera::virtio {
 
 namespace {
@@ -14,9 +16,9 @@ constexpr u64 kLongestChain = u64{1} << 32;
 
 Chain::Chain(unsigned most)
     : most_(most),
-      pieces_(std::make_unique_for_overwrite<iovec[]>(most)),
-      addresses_(std::make_unique_for_overwrite<u64[]>(most)),
-      sizes_(std::make_unique_for_overwrite<u64[]>(most)) {}
+      pieces_(std::make_unique_for_overwrite<iovec[]>(most + 1)),
+      addresses_(std::make_unique_for_overwrite<u64[]>(most + 1)),
+      sizes_(std::make_unique_for_overwrite<u64[]>(most + 1)) {}
 
 std::span<const iovec> Chain::readable() const {
     return pieces().subspan(first_readable_, end_readable_ - first_readable_);
@@ -27,8 +29,8 @@ std::span<const iovec> Chain::writable() const {
 }
 
 void Chain::clear() {
-    count_ = first_writable_at_ = 0;
-    first_readable_ = end_readable_ = first_writable_ = end_writable_ = 0;
+    count_ = first_writable_at_ = 1;
+    first_readable_ = end_readable_ = first_writable_ = end_writable_ = 1;
     readable_bytes_ = writable_bytes_ = 0;
     id = slots = 0;
 }
@@ -41,7 +43,7 @@ bool Chain::add(const MemoryMap& memory, u64 address, u32 length, Access access)
     // A piece without bytes is no piece.
     for (u64 rest = length; rest != 0;) {
         const std::span<std::byte> piece = memory.ram_at(address, rest);
-        if (piece.empty() || count_ == most_) return false;
+        if (piece.empty() || count_ > most_) return false;
         pieces_[count_] = {.iov_base = piece.data(), .iov_len = piece.size()};
         addresses_[count_] = address;
         sizes_[count_] = piece.size();
@@ -102,6 +104,13 @@ std::size_t Chain::write(std::span<const std::byte> in) {
     }
     writable_bytes_ -= done;
     return done;
+}
+
+void Chain::put_before_readable(std::span<const std::byte> bytes) {
+    TESSERA_ASSERT(first_readable_ != 0, "a device does this once for each chain");
+    // Only read from: iovec has no const.
+    pieces_[--first_readable_] = {.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+    readable_bytes_ += bytes.size();
 }
 
 std::byte* Chain::take_last_writable() {

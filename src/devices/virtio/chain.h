@@ -29,6 +29,8 @@ public:
     std::size_t write(std::span<const std::byte> in);
     // Takes the last byte of what is writable out of it; null if there is none.
     [[nodiscard]] std::byte* take_last_writable();
+    // Puts bytes of ours before what is readable. Once for each chain.
+    void put_before_readable(std::span<const std::byte> bytes);
     // Cuts what is readable or writable to at most `bytes`.
     void limit_readable(u64 bytes);
     void limit_writable(u64 bytes);
@@ -48,19 +50,19 @@ private:
     static std::size_t advance(std::span<iovec> pieces, std::size_t& first, std::size_t end,
                                std::size_t bytes);
     void cut(std::size_t first, std::size_t& end, u64& total, u64 bytes);
-    [[nodiscard]] std::span<iovec> pieces() const { return {pieces_.get(), most_}; }
+    [[nodiscard]] std::span<iovec> pieces() const { return {pieces_.get(), most_ + 1U}; }
 
     // Not filled before use: what a device never needs takes no memory of the host.
     unsigned most_;
-    std::unique_ptr<iovec[]> pieces_;   // those to be read, then those to be written
+    std::unique_ptr<iovec[]> pieces_;   // a free place, those to be read, those to be written
     std::unique_ptr<u64[]> addresses_;  // of the latter, in the guest
     std::unique_ptr<u64[]> sizes_;
-    std::size_t count_ = 0;  // as they were added
-    std::size_t first_writable_at_ = 0;
-    std::size_t first_readable_ = 0;
-    std::size_t end_readable_ = 0;
-    std::size_t first_writable_ = 0;
-    std::size_t end_writable_ = 0;
+    std::size_t count_ = 1;  // as they were added
+    std::size_t first_writable_at_ = 1;
+    std::size_t first_readable_ = 1;
+    std::size_t end_readable_ = 1;
+    std::size_t first_writable_ = 1;
+    std::size_t end_writable_ = 1;
     u64 readable_bytes_ = 0;
     u64 writable_bytes_ = 0;
 };

@@ -254,34 +254,73 @@ bool Queue::anything_available() const {
 
 // --- Giving back ---
 
-void Queue::push(const Chain& chain, u32 written) {
-    if (!enabled() || broken()) return;
-    if (written != 0) chain.tell_written(memory_);
-    in_flight_ = static_cast<u16>(in_flight_ - std::min(in_flight_, chain.slots));
-    state_.pushed = 1;
-    const u16 size = state_.setup.size;
-    if (!features_.packed) {
-        const u64 entry = kRingEntries + (state_.next_used & (size - 1U)) * kUsedEntrySize;
-        device_.store<u32>(entry, chain.id);
-        device_.store<u32>(entry + 4, written);
-        ++state_.next_used;
-        device_.store<u16>(kRingIndex, state_.next_used, std::memory_order_release);
-        return;
+void Queue::push_together(std::span<const Done> chains) {
+    if (!enabled() || broken() || chains.empty()) return;
+    for (const Done& done : chains) {
+        if (done.written != 0) done.chain->tell_written(memory_);
+        in_flight_ = static_cast<u16>(in_flight_ - std::min(in_flight_, done.chain->slots));
     }
-    const u64 entry = state_.next_used * kDescriptorSize;
-    descriptors_.store<u32>(entry + kDescriptorLength, written);
-    descriptors_.store<u16>(entry + kPackedDescriptorId, chain.id);
-    // [VIRTIO-1.2 2.8.1] Used: both bits equal the wrap counter. [VIRTIO-1.2 2.8.2] Write: length counts.
-    u16 flags = written != 0 ? static_cast<u16>(DescriptorFlag::Write) : u16{0};
-    if (state_.used_wrap != 0)
-        flags |= static_cast<u16>(DescriptorFlag::Available) | static_cast<u16>(DescriptorFlag::Used);
-    descriptors_.store<u16>(entry + kPackedDescriptorFlags, flags, std::memory_order_release);
-    unsigned next = unsigned{state_.next_used} + chain.slots;
-    if (next >= size) {
-        next -= size;
+    state_.pushed = 1;
+    if (features_.packed)
+        push_packed(chains);
+    else
+        push_split(chains);
+}
+
+void Queue::push_split(std::span<const Done> chains) {
+    for (const Done& done : chains) {
+        const u64 entry = kRingEntries + (state_.next_used & (state_.setup.size - 1U)) * kUsedEntrySize;
+        device_.store<u32>(entry, done.chain->id);
+        device_.store<u32>(entry + 4, done.written);
+        ++state_.next_used;
+    }
+    device_.store<u16>(kRingIndex, state_.next_used, std::memory_order_release);
+}
+
+// A driver looks at one place after the other: as long as it does not see the first, it sees none.
+void Queue::push_packed(std::span<const Done> chains) {
+    const u64 first = state_.next_used * kDescriptorSize;
+    u16 first_flags = 0;
+    for (std::size_t i = 0; i < chains.size(); ++i) {
+        const Done& done = chains[i];
+        const u64 entry = state_.next_used * kDescriptorSize;
+        descriptors_.store<u32>(entry + kDescriptorLength, done.written);
+        descriptors_.store<u16>(entry + kPackedDescriptorId, done.chain->id);
+        // [VIRTIO-1.2 2.8.1] Used: both bits equal the wrap counter. [VIRTIO-1.2 2.8.2] Write: length counts.
+        u16 flags = done.written != 0 ? static_cast<u16>(DescriptorFlag::Write) : u16{0};
+        if (state_.used_wrap != 0)
+            flags |= static_cast<u16>(DescriptorFlag::Available) | static_cast<u16>(DescriptorFlag::Used);
+        if (i == 0)
+            first_flags = flags;
+        else
+            descriptors_.store<u16>(entry + kPackedDescriptorFlags, flags, std::memory_order_release);
+        move_used(done.chain->slots);
+    }
+    descriptors_.store<u16>(first + kPackedDescriptorFlags, first_flags, std::memory_order_release);
+}
+
+void Queue::move_used(u16 slots) {
+    unsigned next = unsigned{state_.next_used} + slots;
+    if (next >= state_.setup.size) {
+        next -= state_.setup.size;
         state_.used_wrap ^= 1U;
     }
     state_.next_used = static_cast<u16>(next);
+}
+
+void Queue::put_back(const Chain& chain) {
+    if (!enabled() || broken()) return;
+    in_flight_ = static_cast<u16>(in_flight_ - std::min(in_flight_, chain.slots));
+    if (!features_.packed) {
+        --state_.next_available;
+        return;
+    }
+    unsigned next = state_.next_available;
+    if (next < chain.slots) {
+        next += state_.setup.size;
+        state_.available_wrap ^= 1U;
+    }
+    state_.next_available = static_cast<u16>(next - chain.slots);
 }
 
 // --- Interrupts and kicks ---

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "base/types.h"
 #include "devices/virtio/chain.h"
@@ -54,7 +55,18 @@ public:
     enum class Pop : u8 { Taken, Empty, Broken };
     [[nodiscard]] Pop pop(Chain& chain);
     // The device is done with a chain and wrote `written` bytes from its first writable byte on (0: none).
-    void push(const Chain& chain, u32 written);
+    void push(const Chain& chain, u32 written) {
+        const Done done{.chain = &chain, .written = written};
+        push_together({&done, 1});
+    }
+    // Several that the driver is to see all at once. Each was taken, none given back.
+    struct Done {
+        const Chain* chain;
+        u32 written;
+    };
+    void push_together(std::span<const Done> chains);
+    // As if the chain taken last, not given back yet, had not been taken.
+    void put_back(const Chain& chain);
     // Whether the driver wants an interrupt for what was pushed since the last call.
     [[nodiscard]] bool interrupt_due();
     // Asks the driver not to kick.
@@ -105,6 +117,9 @@ private:
     [[nodiscard]] bool add_indirect(Chain& chain, const Descriptor& table) const;
     [[nodiscard]] bool packed_available() const;
     [[nodiscard]] bool anything_available() const;
+    void push_split(std::span<const Done> chains);
+    void push_packed(std::span<const Done> chains);
+    void move_used(u16 slots);
     [[nodiscard]] u16 used_position() const;
     [[nodiscard]] bool interrupt_wanted_split(u16 from, u16 to) const;
     [[nodiscard]] bool interrupt_wanted_packed(u16 from, u16 to) const;

@@ -334,7 +334,7 @@ private:
 //         Blk device{backend, ...};
 //         static constexpr u16 kRequestQueue = 0;       // the queue hostile tests use
 //         static std::vector<Segment> request(u64 at);   // a good one in up to 8 KiB of RAM at `at`
-//         static void prepare(BenchRam& ram, u64 at);    // fills in what the device is to read
+//         void prepare(BenchRam& ram, u64 at);           // fills in what the device is to read
 //         void stimulate(testing_rig::Choices&);         // something happens at the backend
 //         void refresh();                                // what was used up is there again
 //     };
@@ -355,6 +355,13 @@ struct Bench {
     typename Transport::Chip& device = parts.chip;
     typename Transport::Port port{parts, wires};
     std::vector<std::unique_ptr<GuestQueue>> queues;
+
+    Bench() {
+        if constexpr (requires { kit.plug_in(); }) kit.plug_in();
+    }
+    Bench(const Bench&) = delete;
+    Bench& operator=(const Bench&) = delete;
+    ~Bench() = default;
 
     [[nodiscard]] Core& core() { return device.core(); }
     [[nodiscard]] unsigned queue_count() { return std::min(core().queue_count(), 8U); }
@@ -396,7 +403,7 @@ struct Bench {
 
     // Whether a good request is answered.
     bool works() {
-        Kit::prepare(ram, kBuffers);
+        kit.prepare(ram, kBuffers);
         const auto id = queue().add(Kit::request(kBuffers));
         if (!id) return false;
         kick();
@@ -448,7 +455,7 @@ private:
         GuestQueue& q = *queues[choices.below(queues.size())];
         std::vector<Segment> segments;
         u64 at = kBuffers + choices.below(16) * 8 * kKiB;
-        Kit::prepare(ram, at);
+        kit.prepare(ram, at);
         const u64 readable = choices.below(3);
         const u64 all = 1 + choices.below(4);
         for (u64 i = 0; i < all; ++i) {

@@ -227,6 +227,7 @@ TYPED_TEST_P(HostileDriverSuite, BadChainsAreDefined) {
             continue;
         TypeParam bench;
         ASSERT_TRUE(bench.start());
+        bench.kit.prepare(bench.ram, kBuffer);
         chain.write(bench.queue());
         bench.kick();
         EXPECT_TRUE(bench.run()) << chain.name;
@@ -243,6 +244,7 @@ TYPED_TEST_P(HostileDriverSuite, BadChainsAreDefined) {
 TYPED_TEST_P(HostileDriverSuite, IndirectHasToBeAgreedOn) {
     TypeParam bench;
     ASSERT_TRUE(bench.start(feature_bit(kFeatureIndirect)));
+    bench.kit.prepare(bench.ram, kBuffer);
     table(bench.queue(), bench.queue().table_of(0), kNext, 1);
     bench.kick();
     EXPECT_TRUE(bench.run());
@@ -366,7 +368,7 @@ TYPED_TEST_P(HostileDriverSuite, NothingHappensBeforeTheDriverIsReady) {
     TypeParam bench;
     ASSERT_TRUE(bench.negotiate());
     bench.set_up_queues();
-    TypeParam::KitType::prepare(bench.ram, kBuffer);
+    bench.kit.prepare(bench.ram, kBuffer);
     (void)bench.queue().add(TypeParam::KitType::request(kBuffer));
     bench.kick();
     EXPECT_TRUE(bench.run());
