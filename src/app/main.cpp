@@ -13,6 +13,7 @@
 #include "app/statistics.h"
 #include "backends/net/helper/net_helper.h"
 #include "backends/net/open/net_options.h"
+#include "backends/net/switch/switch_server.h"
 
 namespace {
 
@@ -28,6 +29,7 @@ std::optional<int> helper(std::span<const char* const> arguments) {
     if (arguments.size() != 1) return std::nullopt;
     const std::string_view name = arguments[0];
     if (name == tessera::net::kNetHelperCommand) return tessera::net::net_helper_main();
+    if (name == tessera::net::kNetSwitchCommand) return tessera::net::net_switch_main();
     return std::nullopt;
 }
 

@@ -27,6 +27,8 @@ struct NetOptions {
     std::string name;     // of the TAP interface or the switch
     unsigned queues = 1;  // pairs; TAP only
 
+    std::string switch_directory;  // of the switches' sockets; this user's run-time directory if empty
+
     // User-mode network.
     std::optional<usernet::IpAddress>
         network;  // such as 10.0.2.0; the gateway is .2, the resolver .3, the guest .15
