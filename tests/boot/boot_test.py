@@ -284,6 +284,66 @@ def check_virtio(machine, arch="amd64", also_harmless="(?!)"):
         check(now[1 << 20: 4 << 20] == content[1 << 20: 4 << 20], "what was not written has changed")
 
 
+PCI_OF_PC = {"0000": "7e550001", "00f8": "7e550002"}  # host bridge and ISA bridge, by slot and IDs
+
+
+def case_pci():
+    """The kernel finds the bus by every way there is, and has nothing to say against it."""
+    for cpus, options in ((2, ""), (1, "pci=nommconf"), (1, "pci=nomsi,noaer"), (1, "pci=realloc,assign-busses")):
+        with Console(run_command(cpus=cpus, cmdline=f"console=ttyS0 {options}")) as console:
+            console.prompt()
+            log = check_messages(console)
+            lines = [line.split()[:2] for line in console.ask("cat /proc/bus/pci/devices").splitlines()]
+            equal(dict(lines), PCI_OF_PC, f"functions on the bus with {options!r}")
+            for line in log.splitlines():
+                check(not re.search(r"(?i)(pci|acpi).*(can't|cannot|conflict|no compatible|failed|invalid|bogus)", line),
+                      f"with {options!r}: {line}")
+            if not options:
+                check("MMCONFIG at [mem 0xe0000000-0xefffffff] reserved in E820" in log, "ECAM is not used")
+                check("hpet0: 3 comparators, 64-bit 100.000000 MHz counter" in log, "no HPET")
+                head = console.ask("od -An -tx4 -N16 /proc/bus/pci/00/1f.0").split()
+                equal(head[0::2], ["00027e55", "06010000"], "the ISA bridge's header")
+            power_off(console)
+
+
+def case_hpet():
+    """The HPET as the only clock: by the I/O APIC, and by the 8259s."""
+    for options in ("nolapic_timer", "noapic nolapic", "noapic nolapic highres=off nohz=off"):
+        with Console(run_command(cmdline=f"console=ttyS0 no-kvmclock clocksource=hpet {options}")) as console:
+            console.prompt()
+            equal(console.ask("cat /sys/devices/system/clocksource/clocksource0/current_clocksource").strip(), "hpet",
+                  f"clock source with {options!r}")
+            check("Clock Event Device: hpet" in console.ask("cat /proc/timer_list"), f"{options!r}: another timer")
+            check_time(console)
+            power_off(console)
+
+
+def pci_serial(arch, options, irq, controller):
+    kernel, initrd = guest(arch)
+    result = subprocess.run([OPTIONS.pci_serial, kernel, initrd, f"quiet {options}"], stdin=subprocess.DEVNULL,
+                            capture_output=True, text=True, errors="replace", timeout=300, check=False)
+    text = result.stdout.replace("\r", "")
+    equal((result.returncode, result.stderr), (0, ""), "exit code and messages")
+    for pattern in (r"\ngot echo hello\n", r"\nlines 200\n", rf"\n *{irq}: .*{controller}.*ttyS", r"\n0\n"):
+        check(re.search(pattern, text), f"{pattern!r} is not in\n{text[-3000:]}")
+    check("bad" not in text.replace("bad $A", ""), f"a line was wrong:\n{text[-3000:]}")
+
+
+def case_pci_serial():
+    """A PCI interrupt pin by _PRT to the I/O APIC."""
+    pci_serial("amd64", "", 17, "IO-APIC +17-fasteoi")
+
+
+def case_pci_serial_pic():
+    """By the link devices to the 8259s."""
+    pci_serial("amd64", "noapic nolapic", 11, "XT-PIC")
+
+
+def case_pci_serial_mp_table():
+    """By the MP table, which only the 32-bit kernel reads."""
+    pci_serial("i386", "acpi=off", 17, "IO-APIC +17-fasteoi")
+
+
 def case_virtio_pci():
     check_virtio("pc")
 
@@ -519,6 +579,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tessera", required=True)
     parser.add_argument("--embed")
+    parser.add_argument("--pci-serial")
     parser.add_argument("case", choices=cases)
     OPTIONS = parser.parse_args()
     begin = time.monotonic()
