@@ -30,6 +30,13 @@ BoardDescription any_board(FuzzedDataProvider& input) {
     board.has_port92 = input.ConsumeBool();
     board.has_vga = input.ConsumeBool();
     if (input.ConsumeBool()) board.acpi_pm.reset();
+    if (input.ConsumeBool()) board.hpet.reset();
+    if (input.ConsumeBool()) board.pci.reset();
+    if (board.pci && input.ConsumeBool()) {
+        const u64 first = input.ConsumeIntegral<u64>() / 2;
+        board.pci->memory64 = {.first = first, .last = first + input.ConsumeIntegral<u64>() / 2};
+        board.pci->isa_bridge = input.ConsumeIntegralInRange<u8>(0, 31);
+    }
     if (board.acpi_pm) board.acpi_pm->sci_irq = input.ConsumeIntegralInRange<u8>(0, 15);
     if (input.ConsumeBool()) board.reset.reset();
     board.rtc.reset();
@@ -58,6 +65,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     expect_zero_sum(make_madt(board));
     expect_zero_sum(make_dsdt(board));
     expect_zero_sum(make_fadt(board, 0x1000, 0x2000));
+    if (board.pci) expect_zero_sum(make_mcfg(*board.pci));
+    if (board.hpet) expect_zero_sum(make_hpet(*board.hpet));
     const auto mp_table = make_mp_table(board, 0xf'2000);
     if (mp_table.size() > 0x6000) std::abort();
     if (!mp_table.empty()) expect_zero_sum(std::span(mp_table).subspan(16));

@@ -61,7 +61,7 @@ TEST(LegacyTimersTest, TheHpetDrivesTheOldTimersInterruptsWhileSelected) {
 }
 
 // The tables tell how the board is wired.
-TEST(PciPartTest, TablesAndWiresAgree) {
+TEST(InterruptWiringTest, TablesAndWiresAgree) {
     for (unsigned device = 0; device < 32; ++device)
         for (unsigned pin = 0; pin < 4; ++pin)
             EXPECT_EQ(boot::pci_interrupt_line(device, pin), pci::interrupt_line_of(device, pin));
