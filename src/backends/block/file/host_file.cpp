@@ -271,12 +271,21 @@ u64 HostFile::allocated() const {
 // --- calls that do not wait
 // ---------------------------------------------------------------------------------
 
-// What the page cache has is copied here and now: quicker than waking anybody.
-bool HostFile::read_from_cache(BlockRequest& request) {
+// What the page cache has, or takes without waiting, is copied here and now: quicker than waking anybody.
+bool HostFile::move_by_cache(BlockRequest& request) {
+    const bool write = request.operation == BlockOperation::Write;
     if (is_direct() || request.length > kMostFromCache || request.buffers.size() > kMostPieces) return false;
-    const ssize_t result = preadv2(fd_, request.buffers.data(), static_cast<int>(request.buffers.size()),
-                                   static_cast<off_t>(request.offset), RWF_NOWAIT);
+    if (write &&
+        (request.force_unit_access || read_only() || !cache_takes_writes_.load(std::memory_order_relaxed)))
+        return false;
+    const auto count = static_cast<int>(request.buffers.size());
+    const auto offset = static_cast<off_t>(request.offset);
+    const ssize_t result = write ? pwritev2(fd_, request.buffers.data(), count, offset, RWF_NOWAIT)
+                                 : preadv2(fd_, request.buffers.data(), count, offset, RWF_NOWAIT);
+    // Not every file system can tell whether a write would have to wait.
+    if (write && result < 0 && errno == EOPNOTSUPP) cache_takes_writes_ = false;
     if (result < 0 || static_cast<u64>(result) != request.length) return false;
+    if (write) grew(request.offset + request.length);
     request.done(BlockStatus::Ok);
     return true;
 }
@@ -288,7 +297,7 @@ void HostFile::submit(std::span<BlockRequest* const> requests) {
         const bool read = request->operation == BlockOperation::Read;
         const bool write = request->operation == BlockOperation::Write;
         const bool flush = request->operation == BlockOperation::Flush;
-        if (read && read_from_cache(*request)) continue;
+        if ((read || write) && move_by_cache(*request)) continue;
         const bool for_ring =
             uring_ != nullptr &&
             ((flush && options_.cache != CacheMode::Unsafe && !sync_failed_ && !read_only()) ||

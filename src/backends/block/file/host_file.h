@@ -76,7 +76,7 @@ private:
     void handle(BlockRequest& request) override;
     void completed(BlockRequest& request, int error) override;
     [[nodiscard]] bool is_end(u64 offset) const override { return offset >= size(); }
-    bool read_from_cache(BlockRequest& request);
+    bool move_by_cache(BlockRequest& request);
     BlockStatus perform(BlockRequest& request);
 
     [[nodiscard]] bool is_direct() const { return memory_alignment_ != 0; }
@@ -103,6 +103,7 @@ private:
     u32 memory_alignment_ = 0;  // what O_DIRECT asks for; 0: not O_DIRECT
     u32 offset_alignment_ = 0;
     std::atomic<bool> sync_failed_ = false;
+    std::atomic<bool> cache_takes_writes_ = true;
     std::mutex unaligned_mutex_;  // a write of part of a block under O_DIRECT reads the block first
     std::unique_ptr<UringEngine> uring_;
     WorkPool pool_;

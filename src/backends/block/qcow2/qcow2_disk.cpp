@@ -30,13 +30,13 @@ public:
         }
         left_ = parts_.size() + 1;
     }
-    void start(std::unique_ptr<Direct> self) {
-        (void)self.release();  // until the last part is done
-        std::vector<BlockRequest*> all;
-        for (const auto& part : parts_) all.push_back(part.get());
-        image_.file().submit(all);
-        ended(BlockStatus::Ok);
+    // Lives until its last part is done, and begun() was called.
+    static void start(std::unique_ptr<Direct> direct, std::vector<BlockRequest*>& parts,
+                      std::vector<Direct*>& begun) {
+        for (const auto& part : direct->parts_) parts.push_back(part.get());
+        begun.push_back(direct.release());
     }
+    void begun() { ended(BlockStatus::Ok); }
 
 private:
     class Part final : public BlockRequest {
@@ -76,30 +76,33 @@ Qcow2Disk::Qcow2Disk(std::unique_ptr<BlockLog> log, std::unique_ptr<Image> image
     info_.name = settings_.name;
 }
 
-bool Qcow2Disk::start_directly(BlockRequest& request) {
+std::unique_ptr<Qcow2Disk::Direct> Qcow2Disk::direct(BlockRequest& request) {
     const bool is_write = request.operation == BlockOperation::Write;
-    if (request.operation != BlockOperation::Read && !is_write) return false;
-    if (is_write && (request.force_unit_access || settings_.write_through)) return false;
+    if (request.operation != BlockOperation::Read && !is_write) return nullptr;
+    if (is_write && (request.force_unit_access || settings_.write_through)) return nullptr;
     Image::Plan plan;
     if (!image_->plan(is_write ? Image::Way::Write : Image::Way::Read, request.offset, request.length, plan))
-        return false;
-    auto direct = std::make_unique<Direct>(*image_, request, plan);
-    Direct& started = *direct;
-    started.start(std::move(direct));
-    return true;
+        return nullptr;
+    return std::make_unique<Direct>(*image_, request, plan);
 }
 
 void Qcow2Disk::submit(std::span<BlockRequest* const> requests) {
     std::vector<BlockRequest*> for_threads;
+    std::vector<BlockRequest*> parts;
+    std::vector<Direct*> begun;
     for (BlockRequest* request : requests) {
         if (!is_in_range(info_, *request))
             request->done(BlockStatus::OutOfRange);
         else if (request->operation != BlockOperation::Flush && request->length == 0)
             request->done(BlockStatus::Ok);
-        else if (!start_directly(*request))
+        else if (auto started = direct(*request))
+            Direct::start(std::move(started), parts, begun);
+        else
             for_threads.push_back(request);
     }
     pool_.post(*this, for_threads);
+    image_->file().submit(parts);
+    for (Direct* const one : begun) one->begun();
 }
 
 void Qcow2Disk::handle(BlockRequest& request) {

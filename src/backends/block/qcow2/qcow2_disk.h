@@ -30,7 +30,8 @@ private:
 
     void handle(BlockRequest& request) override;
     BlockStatus perform(const BlockRequest& request);
-    bool start_directly(BlockRequest& request);
+    // Null if it cannot be done so.
+    std::unique_ptr<Direct> direct(BlockRequest& request);
 
     std::unique_ptr<BlockLog> log_;
     std::unique_ptr<Image> image_;
