@@ -28,9 +28,9 @@ constexpr std::size_t kMostInterfaceName = 15;  // Linux
 template <typename T>
 std::optional<T> number(std::string_view text, T least, T most, int base = 10) {
     T value{};
-    const char* const end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, value, base);
-    if (text.empty() || error != std::errc{} || stop != end || value < least || value > most)
+    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+    if (text.empty() || error != std::errc{} || stop != text.data() + text.size() || value < least ||
+        value > most)
         return std::nullopt;
     return value;
 }

@@ -96,7 +96,7 @@ public:
     [[nodiscard]] virtual bool link_up() const { return true; }
 
     // Called once before the guest starts, and with null when it is gone; after that the peer is not called
-    // any more.
+    // any more. With no lock of the card held: it waits for a call that is under way.
     virtual void connect(NetPeer* peer) = 0;
 };
 

@@ -74,7 +74,7 @@ Status LinkedNet::reach() {
     (void)send_message(far->socket.get(), MessageType::Offloads, std::array{pack(guest_takes_)});
     far_ = std::move(*far);
     link_ = std::move(*link);
-    header_.reset();
+    header_checked_ = false;
     giving_up_ = false;
     reached_at_ns_ = now_ns();
     return {};
@@ -170,7 +170,7 @@ void LinkedNet::lost() {
         if (!far_.socket.is_open()) return;
         loop_.forget(far_.socket.get());
         link_.reset();
-        header_.reset();
+        header_checked_ = false;
         far_.socket = File();
         process = std::exchange(far_.process, -1);
     }
@@ -260,13 +260,14 @@ std::span<const u8> LinkedNet::next_frame() {
             frame = link_->in().next();
             if (frame.empty()) continue;
         }
-        if (header_) return frame;
+        if (header_checked_) return frame;
         NetHeader header;
         std::memcpy(&header, frame.data(), sizeof header);
         const std::size_t size = frame.size() - sizeof header;
         if (header_is_sane(header, size, guest_takes_)) {
             header.buffers = 0;
             header_ = header;
+            header_checked_ = true;
             return frame;
         }
         // Made for what the guest took before it changed its mind; or by somebody who is up to something.
@@ -296,7 +297,7 @@ std::size_t LinkedNet::receive(unsigned /*queue*/, std::span<const iovec> pieces
     if (frame.empty()) return 0;
     // The header is the copy that was checked.
     std::array<u8, sizeof(NetHeader)> header;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled next
-    std::memcpy(header.data(), &*header_, header.size());
+    std::memcpy(header.data(), &header_, header.size());
     std::span<const u8> part = header;
     std::size_t done = 0;
     for (const iovec& piece : pieces) {
@@ -310,7 +311,7 @@ std::size_t LinkedNet::receive(unsigned /*queue*/, std::span<const iovec> pieces
             done += size;
         }
     }
-    header_.reset();
+    header_checked_ = false;
     if (link_->in().pop()) link_->wake_peer();
     return done;
 }
@@ -318,7 +319,7 @@ std::size_t LinkedNet::receive(unsigned /*queue*/, std::span<const iovec> pieces
 void LinkedNet::drop(unsigned /*queue*/) {
     const std::scoped_lock guard(mutex_);
     if (next_frame().empty()) return;
-    header_.reset();
+    header_checked_ = false;
     if (link_->in().pop()) link_->wake_peer();
 }
 
@@ -326,7 +327,7 @@ void LinkedNet::guest_takes(const NetOffloads& offloads) {
     const std::scoped_lock guard(mutex_);
     if (guest_takes_ == offloads) return;
     guest_takes_ = offloads;
-    header_.reset();
+    header_checked_ = false;
     if (link_) (void)send_message(far_.socket.get(), MessageType::Offloads, std::array{pack(offloads)});
 }
 

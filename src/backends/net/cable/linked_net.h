@@ -4,7 +4,6 @@
 
 #include <functional>
 #include <mutex>
-#include <optional>
 
 #include "backends/event_loop/event_loop.h"
 #include "backends/net/cable/spawn.h"
@@ -78,9 +77,10 @@ private:
     Far far_;
     std::unique_ptr<Link> link_;
     NetOffloads guest_takes_;
-    std::optional<NetHeader> header_;  // of the next frame, checked
-    bool card_waits_ = false;          // for frames
-    bool card_blocked_ = false;        // for room
+    NetHeader header_;  // of the next frame, if it has been checked
+    bool header_checked_ = false;
+    bool card_waits_ = false;    // for frames
+    bool card_blocked_ = false;  // for room
     bool giving_up_ = false;
 };
 

@@ -22,10 +22,10 @@ std::unexpected<Error> cannot_start(const std::string& program, int error) {
 }  // namespace
 
 Result<pid_t> spawn_with(const std::string& program, const char* command, int socket) {
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    sigset_t all;
+    posix_spawn_file_actions_t files{};
+    posix_spawnattr_t attributes{};
+    sigset_t none{};
+    sigset_t all{};
     (void)sigemptyset(&none);
     (void)sigfillset(&all);
     (void)posix_spawn_file_actions_init(&files);

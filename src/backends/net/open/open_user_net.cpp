@@ -31,7 +31,8 @@ std::string read_small_file(const char* path) {
 
 // Whether the host has a way to the IPv6 Internet; nothing is sent.
 bool host_has_ipv6() {
-    const SocketAddress somewhere(Endpoint{.address = *IpAddress::parse("2000::1"), .port = kResolverPort});
+    constexpr IpAddress kSomewhere{{0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+    const SocketAddress somewhere(Endpoint{.address = kSomewhere, .port = kResolverPort});
     const File file(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     return file.is_open() && ::connect(file.get(), somewhere.raw(), somewhere.size) == 0;
 }

@@ -13,9 +13,9 @@ constexpr std::array<u8, 12> kV4Prefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}
 
 std::optional<u32> parse_number(std::string_view text, int base, u32 most) {
     u32 value = 0;
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, value, base);
-    if (text.empty() || error != std::errc{} || stop != end || value > most) return std::nullopt;
+    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+    if (text.empty() || error != std::errc{} || stop != text.data() + text.size() || value > most)
+        return std::nullopt;
     return value;
 }
 
