@@ -32,7 +32,6 @@ public:
     explicit SoftCpu(Vcpu& vcpu)
         : c_(vcpu), blocks_(BlockCacheBounds::for_code_cache(vcpu.system->config().code_cache)) {
         c_.self = &c_;
-        c_.slot_tlb = c_.tlb_sets[kTlbSupervisor].data();
         c_.blocks = &blocks_;
         const SoftCpuConfig& config = c_.system->config();
         if (config.jit) jit_ = jit::Jit::create(c_, config.code_cache);

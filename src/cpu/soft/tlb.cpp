@@ -109,6 +109,8 @@ void renew_user_code(Vcpu& c, AddressSpace& space) {
 
 constexpr std::array<u8, 3> kSecondShifts{12, 21, 30};
 
+constexpr u32 kSizesOfHalf = (1U << kSecondShifts.size()) - 1;  // in SecondTlbShare::sizes
+
 [[nodiscard]] bool in_upper_half(const Vcpu& c, u64 lin) {
     return ((lin >> (c.long_mode() ? 47 : 31)) & 1) != 0;
 }
@@ -172,6 +174,16 @@ void drop_second_page(Vcpu& c, const SecondTlbShare& share, u64 lin) {
         // It may be the half of a page of 4 MiB.
         if (kSecondShifts[i] == 21) c.second_tlb.erase(lin ^ (u64{1} << 21), 21, share.id);
     }
+}
+
+void empty_page_slots(Vcpu& c, u64 lin, bool large) {
+    if (large) {
+        jit::empty_all_slots(c);
+        return;
+    }
+    // Supervisor slots hold global pages only: of the user's half there mostly are none.
+    const bool globals = (c.spaces.second_globals.sizes >> half_of(c, lin) & kSizesOfHalf) != 0;
+    jit::empty_page_slots(c, lin, globals);
 }
 
 // What the supervisor's sets hold of the current address space.
@@ -248,6 +260,7 @@ inline void fill_first(Vcpu& c, TlbSet set, u64 lin, const Translation& t, const
     const bool user = set >= kTlbUser;
     u64 aux = t.page | size_bit(t.shift) | (e.aux & (kTlbInLocalLog | kTlbInGlobalLog));
     if (t.global) aux |= kTlbGlobal;
+    if (user || (t.global && set == kTlbSupervisor)) aux |= kTlbFillsSlots;
     if (t.global && !user) {
         if ((aux & kTlbInGlobalLog) == 0) log.global[log.globals++] = static_cast<u16>(slot);
         aux |= kTlbInGlobalLog;
@@ -403,7 +416,7 @@ void flush_tlb_page(Vcpu& c, u64 lin) {
     const unsigned current = spaces.current;
     const bool large_global = spaces.large_globals.may_hold(lin);
     const bool large = large_global || spaces.space[current].large.may_hold(lin);
-    jit::empty_page_slots(c, lin, large);
+    empty_page_slots(c, lin, large);
     drop_page(c, kTlbSupervisor, lin, Scope::Both, large);
     drop_page(c, kTlbSupervisorAc, lin, Scope::Both, large);
     drop_page(c, kTlbUser + current, lin, Scope::Both, large);
@@ -427,7 +440,7 @@ void flush_pcid_page(Vcpu& c, u16 pcid, u64 lin) {
     drop_second_page(c, c.spaces.space[number].second, lin);
     drop_user_code(c, number, lin, Scope::Locals);
     if (number != c.spaces.current) return;
-    jit::empty_page_slots(c, lin, large);
+    empty_page_slots(c, lin, large);
     drop_page(c, kTlbSupervisor, lin, Scope::Locals, large);
     drop_page(c, kTlbSupervisorAc, lin, Scope::Locals, large);
     if (c.spaces.local_kernel_code) drop_kernel_code(c, lin, Scope::Locals);

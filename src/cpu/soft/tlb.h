@@ -17,6 +17,9 @@ struct TlbEntry {
     u64 aux = 0;     // guest physical page; low bits belong to the MMU (kTlb*)
 };
 inline constexpr u64 kTlbGlobal = 1;  // in TlbEntry::aux: of every address space
+// Of an address space's user set, or of every address space and with SMAP in force: what page slots of
+// translated code are filled from.
+inline constexpr u64 kTlbFillsSlots = 1 << 6;
 inline constexpr unsigned kTlbEntries = 1024;
 
 // How many PCIDs are remembered at a time; Linux uses seven on each CPU. The least recently used one goes.

@@ -83,6 +83,7 @@ inline constexpr unsigned kTargetEntries = 16384;
 struct TargetSet {
     ReservedArray<TargetEntry> entries{kTargetEntries, kTargetEntries};
 
+    static constexpr u32 kHashFactor = 17, kHashShift = 4;
     static constexpr u64 kNeverAtItsPlace = 1;  // where address 0 would be
 
     TargetSet() { clear(); }
@@ -94,7 +95,7 @@ struct TargetSet {
     }
     // Translated code computes this too.
     [[nodiscard]] static constexpr unsigned index_of(u64 rip) {
-        return static_cast<unsigned>((rip >> 4) ^ rip) & (kTargetEntries - 1);
+        return static_cast<u32>(rip) * kHashFactor >> kHashShift & (kTargetEntries - 1);
     }
     // A guest may branch to 0 as well, and must not find an empty entry where it looks.
     void clear() {
@@ -132,8 +133,12 @@ struct Vcpu {
     // dropped then.
     u32 exec_gen_kernel = 0;
     u32 exec_gen_user = 0;
+    u16 fp_traps =
+        kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
+    TargetEntry* targets = nullptr;  // of indirect branches: the set in force
+    TlbEntry* tlb = nullptr;         // the set in force (CPL, AC, address space)
+    // --- from here on less so
     const Op* cur = nullptr;  // the instruction being executed: every handler that may fault sets it first
-    TlbEntry* tlb = nullptr;  // the set in force (CPL, AC, address space)
     FetchEntry* fetch = nullptr;    // the fetch set in force (CPL, address space)
     std::array<u64, 6> seg_base{};  // as added to addresses: 0 for CS DS ES SS in 64-bit mode
     // Offsets below these pass without a look at the descriptor (not in 64-bit mode); 0 = always look.
@@ -146,26 +151,22 @@ struct Vcpu {
     u64 rip = 0;  // valid in the dispatcher, and in end_with handlers (where it is the next instruction's)
     u64 instructions = 0;   // executed; the dispatcher adds what an early exit left out
     bool rmw_slow = false;  // access.h: rmw_end has work to do
-    u16 fp_traps =
-        kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
 
     // --- translated code (jit/), which addresses all of this by GS
     u64 host_stack = 0;
     Vcpu* self = nullptr;
-    u64 jit_target = 0;                  // of the indirect branch that left translated code
-    u64 jit_address = 0;                 // of the access whose page is looked up; or an exit record
-    u64 jit_slot = 0;                    // where the page looked up is to be noted
-    TargetEntry* targets = nullptr;      // the set in force
-    const TlbEntry* slot_tlb = nullptr;  // the set that page slots of supervisor code are filled from
-    bool tsc_is_processors = false;      // TscSource::processor_offset(),
-    u64 tsc_less = 0;                    // which is this
+    u64 jit_target = 0;              // of the indirect branch that left translated code
+    u64 jit_address = 0;             // of the access whose page is looked up; or an exit record
+    u64 jit_slot = 0;                // where the page looked up is to be noted
+    u64 code_begin = 0;              // of translated code and thunks, where they run
+    u32 flags_code = 0;              // S0, while it is needed for something else
+    bool tsc_is_processors = false;  // TscSource::processor_offset(),
+    u64 tsc_less = 0;                // which is this
     // The set that STAC and CLAC put in force at CPL 0.
     TlbEntry* stac_tlb = nullptr;
     TlbEntry* clac_tlb = nullptr;
     // Of translated code, with SoftCpuConfig::count.
     u64 blocks_run = 0, accesses = 0, slots_missed = 0;
-    u32 slots_emptied = 0;      // so many misses fill their slots at once
-    u8 slot_misses = 0;         // until one fills its slot
     bool op_completed = false;  // the handler called from translated code went on to the next instruction
     u16 by_hand = 0;            // instructions to execute one at a time before translated code is tried again
     bool jit_stale = false;     // code was dropped, or 32-bit segments are not flat: leave translated code
@@ -217,8 +218,8 @@ struct Vcpu {
     std::array<u32, kFetchSets> target_gen{};  // exec_gen_kernel and exec_gen_user when they were filled
     std::array<x86::CodeSize, kFetchSets> target_size{};  // and the size of the code they lead to
     std::array<jit::SlotLog, 2> slot_logs;                // of supervisor and user code
-    alignas(32) std::array<Op, 4> jit_ops{};      // the instruction that is executed for translated code
-    alignas(64) std::array<u8, 64> jit_across{};  // what it reads across two pages, side by side
+    alignas(32) std::array<Op, 4> jit_ops{};  // the instruction that is executed for translated code
+    jit::Across jit_across;
 
     // --- read-modify-write that could not use the host pointer directly (belongs to the MMU)
     struct Rmw {

@@ -61,6 +61,7 @@ void Translator::effective_address(HostReg to, const Insn& in, u64 next, bool ma
 size_t Translator::cold_path(const Item& item, bool to_interpreter) {
     Stub stub{.kind = to_interpreter ? Stub::Kind::ExitSaved : Stub::Kind::CallOp};
     stub.op = item.op;
+    stub.flags = to_repeat(item);
     if (to_interpreter) stub.exit = &new_exit(ExitKind::Interpret, item);
     stubs_.push_back(stub);
     return stubs_.size() - 1;
@@ -89,6 +90,7 @@ void Translator::find_page(size_t stub, Slot* slot, const Mem& address, unsigned
     refill.size = size;
     refill.write = write;
     refill.missed = stub;
+    refill.stack = slot == jit_.stack_slot(user_, write, size);
     stubs_.push_back(refill);
 }
 
@@ -102,7 +104,7 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
     const bool by_stack = in.base == x86::Rsp && in.index == kNoRegister && !segment;
-    Slot* slot = by_stack ? jit_.stack_slots_[user_][use.write] : jit_.new_slot();
+    Slot* slot = by_stack ? jit_.stack_slot(user_, use.write, use.size) : jit_.new_slot(use.size);
     const bool plain_base =
         in.base != kNoRegister && in.base != kRipBase && !in_memory(in.base) && in.index == kNoRegister;
     // Registers of 32-bit code may have anything in their upper halves, from 64-bit code before.
@@ -131,7 +133,7 @@ Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsign
                                             bool to_interpreter) {
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
-    Slot* slot = jit_.stack_slots_[user_][write];
+    Slot* slot = jit_.stack_slot(user_, write, size);
     const Mem at{.base = kGuestRsp, .disp = offset};
     if (wide()) {
         offset == 0 ? e_.mov(kS1, kGuestRsp) : e_.lea(kS1, at);

@@ -17,13 +17,11 @@ constexpr unsigned kNotEqual = 5;
 }  // namespace
 
 void emit_find_target(Emitter& e) {
-    // TargetSet::index_of, times the size of an entry: shifting by as much as the hash does undoes its shift.
-    constexpr unsigned kEntryShift = 4;
-    static_assert(sizeof(TargetEntry) == 1 << kEntryShift);
-    e.mov32(kS1, kS0);
-    e.shl_imm(false, kS1, kEntryShift);
-    e.alu(Alu::Xor, false, kS1, kS0);
-    e.alu_imm(Alu::And, false, kS1, (kTargetEntries - 1) << kEntryShift);
+    // TargetSet::index_of without its shift, which the size of an entry undoes.
+    static_assert(sizeof(TargetEntry) == 1 << TargetSet::kHashShift);
+    e.op_rr(false, 0x6b, kS1, kS0);  // imul r32, r32, imm8
+    e.put8(TargetSet::kHashFactor);
+    e.alu_imm(Alu::And, false, kS1, (kTargetEntries - 1) << TargetSet::kHashShift);
     e.alu(Alu::Add, true, kS1, Mem{.disp = static_cast<s32>(kOffTargets), .gs = true});
     e.alu(Alu::Cmp, true, kS0, {.base = kS1});
 }
@@ -107,17 +105,19 @@ void Translator::find_target(const Item& item) {
 void Translator::emit_ret(const Item& item) {
     const Insn& in = item.in;
     const unsigned size = in.operand_size;
-    if (!saved_) save_flags();
+    keep_flags();
     const Checked at = check_stack(item, 0, size, false, true);
     e_.op_rm(size == 8, 0x8b, kS0, at.m);
     find_target(item);
     move_stack(static_cast<s32>(size + (in.operand_count != 0 ? in.immediate & 0xffff : 0)));
+    announce_flags();
     e_.jmp(Mem{.base = kS1, .disp = 8});
 }
 
 void Translator::move_stack(s32 bytes) {
     const Mem there{.base = kGuestRsp, .disp = bytes};
     wide() ? e_.lea(kGuestRsp, there) : e_.lea32(kGuestRsp, there);
+    producer_.stack_moved += bytes;
 }
 
 void Translator::emit_call(const Item& item) {
@@ -129,13 +129,19 @@ void Translator::emit_call(const Item& item) {
     direct_exit(branch_target(item), item);
 }
 
+bool Translator::push_keeps_s0(const Item& item) const {
+    const u64 back = next_rip(item);
+    return wide() && static_cast<u64>(static_cast<s64>(static_cast<s32>(back))) == back;
+}
+
 void Translator::push_return_address(const Item& item) {
     const unsigned size = item.in.operand_size;
     const u64 back = next_rip(item);
     const Checked at = check_stack(item, -static_cast<s32>(size), size, true, true);
+    if (push_keeps_s0(item)) stubs_.back().keep_s0 = true;
     if (size == 4) {
         e_.store_imm32(at.m, static_cast<u32>(back));
-    } else if (static_cast<u64>(static_cast<s64>(static_cast<s32>(back))) == back) {
+    } else if (push_keeps_s0(item)) {
         e_.store_imm(at.m, static_cast<s32>(back));
     } else {
         e_.mov_imm(kS0, back);
@@ -152,7 +158,7 @@ void Translator::emit_indirect(const Item& item) {
         bail(item, e_.jmp_near());
         return;
     }
-    if (!saved_) save_flags();
+    keep_flags();
     if (in.is(0, OperandKind::Memory)) {
         const auto at = check(item, memory_use(in), true);
         if (!at) {
@@ -168,13 +174,22 @@ void Translator::emit_indirect(const Item& item) {
     in_host_ = false;
     find_target(item);
     if (!call) {
+        announce_flags();
         e_.jmp(Mem{.base = kS1, .disp = 8});
         return;
     }
-    const Mem code = gs(kOffTarget);
     e_.load(kS0, {.base = kS1, .disp = 8});
+    if (push_keeps_s0(item)) {
+        push_return_address(item);
+        e_.mov(kS1, kS0);
+        announce_flags();
+        e_.jmp(kS1);
+        return;
+    }
+    const Mem code = gs(kOffTarget);
     e_.store(code, kS0);
     push_return_address(item);
+    announce_flags();
     e_.jmp(code);
 }
 

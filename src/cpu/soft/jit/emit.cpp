@@ -56,9 +56,12 @@ void Translator::call_op(const Op* op, bool save) {
 }
 
 void Translator::emit_op(const Item& item) {
-    call_op(item.op, in_host_ && !saved_ && item.live_in != 0);
+    const bool save = item.live_in != 0 && !saved_;
+    if (save) bring_to_host();
+    call_op(item.op, save);
     in_host_ = true;
     saved_ = true;
+    producer_ = {};
     if (item.in.insn_class == InsnClass::Integer || item.in.insn_class == InsnClass::String) return;
     vectors_checked_ = 0;
     x87_checked_ = false;
@@ -156,6 +159,10 @@ bool Translator::emit_copy(const Item& item) {
             e_.lea(kS1, at->m);
             to.m = {.base = kS1};
         }
+    }
+    if (stores_vector(in)) {
+        stubs_.back().staged = to;
+        stubs_.back().item = &item;
     }
     const bool s0_free = used == 0 && (!memory || at->s0_free);
     prepare_flags(item, s0_free ? kS0 : kNoReg);
@@ -270,7 +277,7 @@ bool Translator::emit_push(const Item& item) {
 
 unsigned Translator::stack_run(const Item& first) const {
     constexpr unsigned kWord = 8;
-    constexpr unsigned kMost = sizeof(Slot) / kWord;  // what Slot::less of the stack's slots allows for
+    constexpr unsigned kMost = sizeof(Slot) / kWord;  // what the stack's slots are for
     if (!wide()) return 0;
     const auto fits = [&](const Item& item) {
         const Insn& in = item.in;
@@ -348,7 +355,7 @@ bool Translator::emit_leave(const Item& item) {
     const size_t stub = cold_path(item, false);
     wide() ? e_.mov(kS0, kRbp) : e_.mov32(kS0, kRbp);
     e_.mov(kS1, kS0);
-    find_page(stub, jit_.new_slot(), {.base = kS0}, size, false, false);
+    find_page(stub, jit_.new_slot(size), {.base = kS0}, size, false, false);
     const Mem above{.base = kS0, .disp = static_cast<s32>(size)};
     wide() ? e_.lea(kGuestRsp, above) : e_.lea32(kGuestRsp, above);
     e_.op_rm(size == 8, 0x8b, kRbp, {.base = kS0, .index = kS1});
@@ -450,6 +457,7 @@ void Translator::check_vectors(const Item& item) {
     stub.add(e_.jcc_near(5));
     stub.back = e_.here();
     stub.item = &item;
+    stub.flags = to_repeat(item);
     stub.traps = traps;
     stubs_.push_back(stub);
     vectors_checked_ |= traps;
@@ -464,6 +472,7 @@ void Translator::check_x87(const Item& item) {
     stub.add(e_.jcc_near(5));
     stub.back = e_.here();
     stub.item = &item;
+    stub.flags = to_repeat(item);
     stub.traps = kTraps;
     stubs_.push_back(stub);
     x87_checked_ = true;

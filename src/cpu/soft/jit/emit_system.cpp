@@ -137,7 +137,7 @@ bool Translator::emit_bit_string(const Item& item) {
     e_.alu(Alu::Add, true, kS0, kS1);
     e_.mov(kS1, kS0);
     const MemoryUse use = memory_use(in);
-    find_page(stub, jit_.new_slot(), {.base = kS0}, size, use.write, false);
+    find_page(stub, jit_.new_slot(size), {.base = kS0}, size, use.write, false);
     e_.lea(kS1, {.base = kS0, .index = kS1});
     words_before(kS0);
     e_.alu(Alu::Sub, true, kS1, kS0);

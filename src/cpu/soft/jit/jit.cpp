@@ -90,6 +90,7 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code)
       code_(std::move(code)),
       translations_(code_->size() / kBytesPerTranslation),
       exits_(code_->size() / kBytesPerExit, kMostExitsOfBlock) {
+    c_.code_begin = reinterpret_cast<u64>(run_address(code_->begin()));
     emit_thunks();
     first_stubs_ = stubs_at_ =
         first_ + static_cast<u64>(code_->end() - first_) * (1000 - kStubsPerMille) / 1000;
@@ -98,17 +99,13 @@ Jit::Jit(Vcpu& c, std::unique_ptr<CodeMemory> code)
 
 void Jit::reset_slots() {
     slots_end_ = reinterpret_cast<Slot*>(code_->data());
+    // Accesses of all sizes share them, hence are as those of the largest.
     for (auto& mode : stack_slots_)
-        for (Slot*& slot : mode) {
-            slot = new_slot();
-            // Accesses of all sizes share it: none may reach out of the page by way of one filled for a
-            // smaller one.
-            slot->less = sizeof(Slot) - 1;
-        }
+        for (auto& direction : mode) direction = {new_slot(kStackWord), new_slot(sizeof(Slot))};
 }
 
-Slot* Jit::new_slot() {
-    *slots_end_ = {};
+Slot* Jit::new_slot(unsigned size) {
+    *slots_end_ = {.full_limit = static_cast<u32>(kPageSize) + 1 - size};
     return slots_end_++;
 }
 
@@ -263,7 +260,7 @@ void Jit::stamp(ExitRecord& exit, const Translation& to) {
 }
 
 void Jit::add_target(u64 rip, const Translation& to) {
-    c_.target_sets[target_set(c_)].add(rip, reinterpret_cast<u64>(run_address(to.entry_saved)));
+    c_.target_sets[target_set(c_)].add(rip, reinterpret_cast<u64>(run_address(to.entry_announced)));
 }
 
 void Jit::unlink(ExitRecord& exit) {

@@ -29,9 +29,9 @@ enum class ExitKind : u8 {
 
 // Ways into a translation, by what is known there.
 enum class Entry : u8 {
-    Plain,     // the flags are the host's
-    Attended,  // likewise, and Vcpu::attention is looked at
-    Saved,     // the flags are in Vcpu::status, and Vcpu::attention is looked at
+    Plain,      // the flags are the host's
+    Attended,   // likewise, and Vcpu::attention is looked at
+    Announced,  // S0 says what brings the flags (flags.cpp), and Vcpu::attention is looked at
 };
 
 struct ExitRecord {
@@ -65,14 +65,14 @@ struct Translation {
     // Places in the writable mapping.
     u8* entry = nullptr;
     u8* entry_attended = nullptr;
-    u8* entry_saved = nullptr;
-    u8* entry_fresh = nullptr;  // the flags are in Vcpu::status; at least one instruction is executed
+    u8* entry_announced = nullptr;
+    u8* entry_fresh = nullptr;  // likewise, and at least one instruction is executed
     u8* end = nullptr;
     u8* stubs = nullptr;  // the rest of its code, seldom run
     u8* stubs_end = nullptr;
     ExitRecord* second_page = nullptr;  // taken when it is not known where the block's second page is
     [[nodiscard]] u8* at(Entry e) const {
-        return e == Entry::Plain ? entry : e == Entry::Attended ? entry_attended : entry_saved;
+        return e == Entry::Plain ? entry : e == Entry::Attended ? entry_attended : entry_announced;
     }
 
     // For lockstep: every instruction can be undone; flags that some instruction leaves undefined.
@@ -116,7 +116,8 @@ private:
 
     void emit_thunks();
     void reset_slots();
-    Slot* new_slot();
+    // For accesses of up to `size` bytes.
+    Slot* new_slot(unsigned size);
     Translation* translate(const Op* head, u8 mode);
     [[nodiscard]] bool full() const;
     ExitRecord& new_exit();
@@ -134,9 +135,12 @@ private:
     void unlink(ExitRecord& exit);
     void drop_one(Translation& t);
     void forget_targets();
+    static constexpr unsigned kStackWord = 8;
     // The instruction is not one the guest has.
     [[nodiscard]] static bool is_undefined(const Op* op);
     [[nodiscard]] const void* run_address(const u8* at) const { return at + code_->to_run(); }
+    // A place in code as announced in S0.
+    [[nodiscard]] u32 offset_of(const u8* at) const { return static_cast<u32>(at - code_->begin()); }
 
     Vcpu& c_;
     std::unique_ptr<CodeMemory> code_;
@@ -146,8 +150,11 @@ private:
     u8* first_stubs_ = nullptr;
     u8* stubs_at_ = nullptr;
     Slot* slots_end_ = nullptr;  // of those in use, which begin with the code memory's data
-    // Of all accesses by RSP: [user][write].
-    std::array<std::array<Slot*, 2>, 2> stack_slots_{};
+    // Of all accesses by RSP: [user][write][of more than 8 bytes].
+    std::array<std::array<std::array<Slot*, 2>, 2>, 2> stack_slots_{};
+    [[nodiscard]] Slot* stack_slot(bool user, bool write, unsigned size) const {
+        return stack_slots_[user][write][size > kStackWord];
+    }
     // Never moved, and forgotten at no cost.
     ReservedArray<Translation> translations_;
     ReservedArray<ExitRecord> exits_;
@@ -157,8 +164,11 @@ private:
 
     // Thunks, in the writable mapping.
     struct {
-        u8 *enter, *exit, *exit_saved, *exit_indirect, *find_target, *call_op, *call_op_saving, *load_vectors;
-        std::array<std::array<u8*, 2>, 2> refill;  // [user][write]
+        u8 *enter, *exit, *exit_saved, *exit_announced, *exit_indirect, *exit_indirect_saved,
+            *flags_from_status, *find_target, *call_op, *call_op_saving, *load_vectors;
+        std::array<std::array<u8*, 2>, 2> refill, refill_stack;  // [user][write]
+        std::array<u8*, 2> refill_staged;                        // [user]
+        u8* unstage;
     } thunk_{};
 };
 

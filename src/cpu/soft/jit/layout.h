@@ -23,14 +23,14 @@ inline constexpr u64 kOffSelf = offsetof(Vcpu, self);
 inline constexpr u64 kOffTarget = offsetof(Vcpu, jit_target);
 inline constexpr u64 kOffAddress = offsetof(Vcpu, jit_address);
 inline constexpr u64 kOffSlot = offsetof(Vcpu, jit_slot);
-inline constexpr u64 kOffMisses = offsetof(Vcpu, slot_misses);
-inline constexpr u64 kOffSlotsEmptied = offsetof(Vcpu, slots_emptied);
+inline constexpr u64 kOffAcross = offsetof(Vcpu, jit_across);
+inline constexpr u64 kOffFlagsCode = offsetof(Vcpu, flags_code);
+inline constexpr u64 kOffCodeBegin = offsetof(Vcpu, code_begin);
 inline constexpr u64 kOffTargets = offsetof(Vcpu, targets);
 inline constexpr u64 kOffExecGenKernel = offsetof(Vcpu, exec_gen_kernel);
 inline constexpr u64 kOffExecGenUser = offsetof(Vcpu, exec_gen_user);
 inline constexpr u64 kOffYmm = offsetof(Vcpu, ymm);
 inline constexpr u64 kOffFpu = offsetof(Vcpu, fpu);
-inline constexpr u64 kOffSlotTlb = offsetof(Vcpu, slot_tlb);
 inline constexpr u64 kOffSlotLogs = offsetof(Vcpu, slot_logs);
 inline constexpr u64 kOffEflags = offsetof(Vcpu, eflags);
 static_assert(offsetof(Vcpu, interrupt_waits) == kOffAttention + 4);
@@ -51,6 +51,8 @@ inline constexpr u64 kOffAux = offsetof(TlbEntry, aux);
 inline constexpr u64 kOffTagR = offsetof(TlbEntry, tag_r);
 inline constexpr u64 kOffTagW = offsetof(TlbEntry, tag_w);
 inline constexpr u64 kOffAddend = offsetof(TlbEntry, addend);
+// By how much a staged store's lookup returns further on: the two jumps behind its call.
+inline constexpr s32 kStagedReturn = 6 + 5;
 static_assert(sizeof(TlbEntry) == 32 && sizeof(TargetEntry) == 16 && sizeof(x86::Segment) == 24);
 
 }  // namespace tessera::soft::jit

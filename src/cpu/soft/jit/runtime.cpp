@@ -71,8 +71,8 @@ u64 bring_together(Vcpu& c, TlbSet set, u64 lin, unsigned size, Access access) {
     const u8* bytes = pieces.first;
     if (pieces.first + pieces.first_size != pieces.second) {
         if (access == Access::Write) return 0;
-        read_pieces(pieces, c.jit_across.data(), size);
-        bytes = c.jit_across.data();
+        read_pieces(pieces, c.jit_across.bytes.data(), size);
+        bytes = c.jit_across.bytes.data();
     }
     c.jit_slot = reinterpret_cast<u64>(bytes) - lin;
     return 1;
@@ -91,13 +91,12 @@ u64 Runtime::refill(Vcpu& c, u64 slot_and_size, u64 write) {
     if (remembered(c, set, lin, size, access) == nullptr) return 0;
     const TlbEntry& e = tlb_entry(c, lin);
     c.jit_slot = static_cast<u64>(e.addend);
-    const bool user = set >= kTlbUser;
-    if (!user && (set != kTlbSupervisor || (e.aux & kTlbGlobal) == 0)) return 1;
+    if ((e.aux & kTlbFillsSlots) == 0) return 1;
     auto* slot = reinterpret_cast<Slot*>(slot_and_size & ~kSizeBits);  // NOLINT(performance-no-int-to-ptr)
-    if (slot->limit == 0) c.slot_logs[user ? 1 : 0].append(slot);
+    if (slot->limit == 0) c.slot_logs[set >= kTlbUser ? 1 : 0].append(slot);
     slot->page = lin & ~kPageMask;
     slot->addend = e.addend;
-    slot->limit = kPageSize + 1 - size - slot->less;
+    slot->limit = slot->full_limit;
     return 1;
 }
 

@@ -237,6 +237,13 @@ bool is_bit_string(const Insn& in) {
     return bit && in.is(0, OperandKind::Memory) && in.is(1, OperandKind::Gpr);
 }
 
+// MOVUPS, MOVUPD, MOVDQU and their VEX forms.
+bool stores_vector(const Insn& in) {
+    if (in.insn_class != InsnClass::Vector || !in.is(0, OperandKind::Memory) || in.map != 1) return false;
+    return in.opcode == 0x11 ? in.mandatory_prefix == 0 || in.mandatory_prefix == 0x66
+                             : in.opcode == 0x7f && in.mandatory_prefix == 0xf3;
+}
+
 MemoryUse memory_use(const Insn& in) {
     MemoryUse use;
     for (unsigned i = 0; i < in.operand_count; ++i) {

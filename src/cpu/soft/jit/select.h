@@ -25,6 +25,8 @@ struct MemoryUse {
 // BT and its like with a register as bit number and a memory operand, which is a bit string of any length.
 [[nodiscard]] bool is_bit_string(const x86::Insn& in);
 [[nodiscard]] MemoryUse memory_use(const x86::Insn& in);
+// An unaligned store of a vector register and nothing else.
+[[nodiscard]] bool stores_vector(const x86::Insn& in);
 // The instruction may be copied, once its integer registers and its memory operand are replaced.
 [[nodiscard]] bool is_copyable(const x86::Insn& in);
 // Which operands (bit n: operand n) the instruction writes, if they are integer registers.

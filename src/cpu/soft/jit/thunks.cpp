@@ -60,108 +60,156 @@ void save_status(Emitter& e) {
     e.store16(gs(kOffStatus), kRax);
 }
 
+void move_ymm15(Emitter& e, const Mem& m, bool to_memory) {
+    if (m.gs) e.put8(0x65);
+    e.put8(0xc4);
+    e.put8(0x41 | (m.base != kNoReg && m.base >= 8 ? 0U : 0x20U));  // R set; map 0F
+    e.put8(0x7c);
+    e.put8(to_memory ? 0x11 : 0x10);
+    e.operand(7, m);
+}
+
+enum class RefillFor : u8 { Any, VectorStore, Stack };
+
 // Finds the page of an access whose slot did not have it. S1: linear address; S0: the slot, and the access's
 // size less one in its low bits. If the TLB has it: zero flag set, S0 the address, S1 the addend. The slot is
-// filled if it may be.
-void emit_refill(Emitter& e, bool user, bool write) {
+// filled if it may be: all misses pass here, so that costs two stores. A stack that reaches into two pages
+// would change its slots all the time: those are filled by one miss in so many.
+//
+// Accesses across two pages that are both in the TLB: where the host has the pages side by side too, that is
+// all. What is read otherwise comes from a copy. What is written (only stores of vectors) goes to
+// Vcpu::jit_across: it returns kStagedReturn bytes further on, where the store is followed by a call of the
+// thunk `unstage`.
+void emit_refill(Emitter& e, bool user, bool write, RefillFor use) {
+    constexpr u32 kPatience = 7;
+    const bool staged = use == RefillFor::VectorStore;
     constexpr unsigned kZero = 4, kNotZero = 5, kAboveOrEqual = 3;
-    constexpr std::array<HostReg, 5> kUsed{kRax, kRcx, kRdx, kRbx, kRsi};
     const u64 log = kOffSlotLogs + (user ? sizeof(SlotLog) : 0);
-    // An access that hardly ever finds its page again is best served by the TLB alone: only one miss in so
-    // many fills the slot, but for as many as were emptied.
-    constexpr unsigned kMissesPerFill = 8, kBelow = 2;
-    const auto index = [&](HostReg r) {
+    const Mem rax = gs(kOffReg), rcx = gs(kOffReg + kRcx * 8), rdx = gs(kOffReg + kRdx * 8);
+    // From an address to the entry for its page.
+    const auto find_entry = [&](HostReg r) {
         e.shr_imm(false, r, 7);
         e.alu_imm(Alu::And, false, r, (kTlbEntries - 1) * sizeof(TlbEntry));
+        e.alu(Alu::Add, true, r, gs(kOffTlb));
     };
     const s32 tag = static_cast<s32>(write ? kOffTagW : kOffTagR);
-    e.op_rm(false, 0x80, 5, gs(kOffMisses));  // sub byte, imm8
-    e.put8(1);
-    u8* fill = e.jcc_near(kBelow);
-    e.store(gs(kOffReg), kRax);
+    e.store(rax, kRax);
+    e.store(rcx, kRcx);
     e.store(gs(kOffSlot), kS0);
     e.mov32(kRax, kS0);
     e.alu_imm(Alu::And, false, kRax, sizeof(Slot) - 1);
+    e.alu_imm(Alu::And, true, kS0, -static_cast<s32>(sizeof(Slot)));
     e.alu(Alu::Add, true, kRax, kS1);
     e.alu_imm(Alu::And, true, kRax, -4096);
-    e.mov(kS0, kS1);
-    index(kS1);
-    e.alu(Alu::Add, true, kS1, gs(kOffTlb));
-    e.alu(Alu::Cmp, true, kRax, {.base = kS1, .disp = tag});
-    e.load(kRax, gs(kOffReg));
+    e.mov32(kRcx, kS1);
+    find_entry(kRcx);
+    e.alu(Alu::Cmp, true, kRax, {.base = kRcx, .disp = tag});
     u8* not_there = e.jcc_near(kNotZero);
-    e.load(kS1, {.base = kS1, .disp = static_cast<s32>(kOffAddend)});
-    e.ret();
-
-    e.bind(not_there);
-    e.mov(kS1, kS0);
-    e.load(kS0, gs(kOffSlot));
-    u8* look_again = e.jmp_near();
-    e.bind(fill);
-    e.store_imm8(gs(kOffMisses), 0);
-    e.alu_mem_imm(Alu::Sub, false, gs(kOffSlotsEmptied), 1);
-    u8* next_too = e.jcc_near(kAboveOrEqual);
-    e.store_imm32(gs(kOffSlotsEmptied), 0);
-    e.store_imm8(gs(kOffMisses), kMissesPerFill - 1);
-    e.bind(next_too);
-    e.bind(look_again);
-    for (const HostReg r : kUsed) e.push(r);
-    e.mov(kRsi, kS1);
-    e.mov32(kRcx, kS0);
-    e.alu_imm(Alu::And, false, kRcx, sizeof(Slot) - 1);
-    e.alu_imm(Alu::And, true, kS0, -static_cast<s32>(sizeof(Slot)));
-    e.lea(kRax, {.base = kS1, .index = kRcx});
-    e.alu_imm(Alu::And, true, kRax, -4096);
-    e.mov32(kRdx, kS1);
-    index(kRdx);
-    e.mov(kRbx, kRdx);
-    e.alu(Alu::Add, true, kRdx, gs(kOffTlb));
-    e.alu(Alu::Cmp, true, kRax, {.base = kRdx, .disp = tag});
-    u8* miss = e.jcc_near(kNotZero);
-    e.load(kS1, {.base = kRdx, .disp = static_cast<s32>(kOffAddend)});
-    u8* not_global = nullptr;
-    u8* other_set = nullptr;
+    u8* not_for_slots = nullptr;
     if (!user) {
         // Only what holds in every address space and with SMAP in force.
-        e.op_rm(false, 0xf6, 0, {.base = kRdx, .disp = static_cast<s32>(kOffAux)});  // test byte, imm8
-        e.put8(kTlbGlobal);
-        not_global = e.jcc_near(kZero);
-        e.alu(Alu::Add, true, kRbx, gs(kOffSlotTlb));
-        e.alu(Alu::Cmp, true, kRbx, kRdx);
-        other_set = e.jcc_near(kNotZero);
+        e.op_rm(false, 0xf6, 0, {.base = kRcx, .disp = static_cast<s32>(kOffAux)});  // test byte, imm8
+        e.put8(kTlbFillsSlots);
+        not_for_slots = e.jcc_near(kZero);
     }
-    e.op_rm(true, 0x83, 7, {.base = kS0, .disp = offsetof(Slot, limit)});  // cmp qword, imm8
-    e.put8(0);
-    u8* known = e.jcc_near(kNotZero);
+    const Mem limit{.base = kS0, .disp = offsetof(Slot, limit)};
+    e.alu_mem_imm(Alu::Cmp, true, limit, 0);
+    u8* empty = e.jcc_near(kZero);
+    u8* not_yet = nullptr;
+    if (use == RefillFor::Stack) {
+        const Mem patience{.base = kS0, .disp = offsetof(Slot, patience)};
+        e.alu_mem_imm(Alu::Sub, false, patience, 1);
+        not_yet = e.jcc_near(kAboveOrEqual);
+        e.store_imm32(patience, kPatience);
+    }
+    u8* filled = e.here();
+    e.load(kRcx, {.base = kRcx, .disp = static_cast<s32>(kOffAddend)});
+    e.store({.base = kS0, .disp = offsetof(Slot, page)}, kRax);
+    e.store({.base = kS0, .disp = offsetof(Slot, addend)}, kRcx);
+    u8* found = e.here();
+    e.mov(kS0, kS1);
+    e.mov(kS1, kRcx);
+    e.load(kRcx, rcx);
+    e.alu(Alu::Xor, false, kRax, kRax);
+    e.load(kRax, rax);
+    e.ret();
+
+    e.bind(empty);
+    e.push(kRbx);
     e.load(kRbx, gs(log + offsetof(SlotLog, next)));
     e.alu(Alu::Cmp, true, kRbx, gs(log + offsetof(SlotLog, end)));
     u8* full = e.jcc_near(kAboveOrEqual);
     e.store({.base = kRbx}, kS0);
     e.alu_imm(Alu::Add, true, kRbx, sizeof(Slot*));
     e.store(gs(log + offsetof(SlotLog, next)), kRbx);
-    e.bind(known);
-    e.store({.base = kS0, .disp = offsetof(Slot, page)}, kRax);
-    e.store({.base = kS0, .disp = offsetof(Slot, addend)}, kS1);
-    e.mov_imm(kRdx, 4096);
-    e.alu(Alu::Sub, true, kRdx, kRcx);
-    e.alu(Alu::Sub, true, kRdx, {.base = kS0, .disp = offsetof(Slot, less)});
-    e.store({.base = kS0, .disp = offsetof(Slot, limit)}, kRdx);
-    if (!user) {
-        e.bind(not_global);
-        e.bind(other_set);
+    e.load32(kRbx, {.base = kS0, .disp = offsetof(Slot, full_limit)});
+    e.store(limit, kRbx);
+    e.pop(kRbx);
+    Emitter::patch(e.jmp_near(), filled);
+    // The record is full: the slot stays empty.
+    e.bind(full);
+    e.pop(kRbx);
+    if (!user) e.bind(not_for_slots);
+    if (not_yet != nullptr) e.bind(not_yet);
+    e.load(kRcx, {.base = kRcx, .disp = static_cast<s32>(kOffAddend)});
+    Emitter::patch(e.jmp_near(), found);
+
+    e.bind(not_there);
+    if (!write || staged) {
+        const auto tag_of = [&](HostReg entry) { return Mem{.base = entry, .disp = tag}; };
+        const auto addend_of = [&](HostReg entry) {
+            return Mem{.base = entry, .disp = static_cast<s32>(kOffAddend)};
+        };
+        constexpr s32 kMiddle = sizeof(Across::bytes) / 2;
+        e.store(rdx, kRdx);
+        e.mov(kRdx, kS1);
+        e.alu_imm(Alu::And, true, kRdx, -4096);
+        e.alu(Alu::Cmp, true, kRdx, kRax);
+        u8* one_page = e.jcc_near(kZero);
+        e.alu(Alu::Cmp, true, kRdx, tag_of(kRcx));
+        u8* first_missing = e.jcc_near(kNotZero);
+        e.mov32(kRdx, kRax);
+        find_entry(kRdx);
+        e.alu(Alu::Cmp, true, kRax, tag_of(kRdx));
+        u8* second_missing = e.jcc_near(kNotZero);
+        e.load(kRcx, addend_of(kRcx));
+        e.load(kRdx, addend_of(kRdx));
+        e.alu(Alu::Cmp, true, kRcx, kRdx);
+        u8* together = e.jcc_near(kZero);
+        // Both reach to the boundary, at the middle of jit_across.
+        e.alu(Alu::Add, true, kRcx, kRax);
+        e.alu(Alu::Add, true, kRdx, kRax);
+        if (staged) {
+            e.store(gs(kOffAcross + offsetof(Across, first)), kRcx);
+            e.store(gs(kOffAcross + offsetof(Across, second)), kRdx);
+            e.mov(kRcx, kRax);
+            e.alu(Alu::Sub, true, kRcx, kS1);
+            e.store(gs(kOffAcross + offsetof(Across, first_size)), kRcx);
+            e.alu_mem_imm(Alu::Add, true, {.base = kRsp}, kStagedReturn);
+        } else {
+            const Mem kept = gs(kOffAcross + offsetof(Across, kept));
+            const s32 bytes = static_cast<s32>(kOffAcross);
+            move_ymm15(e, kept, true);
+            move_ymm15(e, {.base = kRcx, .disp = -kMiddle}, false);
+            move_ymm15(e, gs(bytes), true);
+            move_ymm15(e, {.base = kRdx}, false);
+            move_ymm15(e, gs(bytes + kMiddle), true);
+            move_ymm15(e, kept, false);
+        }
+        e.load(kRcx, gs(kOffSelf));
+        e.lea(kRcx, {.base = kRcx, .disp = static_cast<s32>(kOffAcross) + kMiddle});
+        e.alu(Alu::Sub, true, kRcx, kRax);
+        e.bind(together);
+        e.load(kRdx, rdx);
+        Emitter::patch(e.jmp_near(), found);
+        for (u8* miss : {one_page, first_missing, second_missing}) e.bind(miss);
+        e.load(kRdx, rdx);
     }
-    e.mov(kS0, kRsi);
-    e.alu(Alu::Xor, false, kRax, kRax);
-    for (size_t i = kUsed.size(); i-- > 0;) e.pop(kUsed[i]);
-    e.ret();
 
     // Not in the first table: perhaps in the second.
-    e.bind(miss);
-    e.bind(full);
-    e.alu(Alu::Or, true, kS0, kRcx);
-    e.store(gs(kOffAddress), kRsi);
-    for (size_t i = kUsed.size(); i-- > 0;) e.pop(kUsed[i]);
-    e.store(gs(kOffReg), kRax);
+    e.store(gs(kOffAddress), kS1);
+    e.load(kRcx, rcx);
+    e.load(kS0, gs(kOffSlot));
     for_registers([&](HostReg host, const Mem& m) { e.store(m, host); });
     save_vectors(e);
     e.load(kRdi, gs(kOffSelf));
@@ -193,6 +241,16 @@ void Jit::emit_thunks() {
     const Mem rax = gs(kOffReg);
     constexpr unsigned kZero = 4, kNotZero = 5;
 
+    thunk_.flags_from_status = e.here();
+    e.mov(kS0, kRax);
+    e.op_rm(false, 0x0fb7, kRax, gs(kOffStatus));  // movzx eax, word
+    e.sahf_from_ax();
+    e.mov(kRax, kS0);
+    e.ret();
+    const auto announce_status = [&] { e.mov_imm(kS0, offset_of(thunk_.flags_from_status)); };
+
+    e.align(kBeforeFunction);
+    e.move_to(e.here() + kBeforeFunction);
     // ExitRecord* enter(Vcpu& (GS has it), const void* code)
     thunk_.enter = e.here();
     for (const HostReg r : kCalleeSaved) e.push(r);
@@ -201,14 +259,22 @@ void Jit::emit_thunks() {
     e.mov(kS1, kRsi);
     for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
     e.load(kRax, rax);
+    announce_status();
     e.jmp(kS1);
 
     // S1: the exit record.
-    thunk_.exit_indirect = e.here();
+    thunk_.exit_indirect_saved = e.here();
     e.store(gs(kOffTarget), kS0);
     thunk_.exit_saved = e.here();
     e.store(rax, kRax);
     u8* common = e.jmp_near();
+    thunk_.exit_indirect = e.here();
+    e.store(gs(kOffTarget), kS0);
+    u8* flags_in_host = e.jmp_near();
+    thunk_.exit_announced = e.here();
+    e.alu(Alu::Add, true, kS0, gs(kOffCodeBegin));
+    e.call(kS0);
+    e.bind(flags_in_host);
     thunk_.exit = e.here();
     e.store(rax, kRax);
     save_status(e);
@@ -218,15 +284,18 @@ void Jit::emit_thunks() {
     e.mov(kRax, kS1);
     leave(e);
 
-    // S0: RIP of a target, S1: the exit record if the target cache does not have it. The flags are saved.
+    // S0: RIP of a target, S1: the exit record if the target cache does not have it. The flags are announced,
+    // in Vcpu::flags_code.
     thunk_.find_target = e.here();
     e.store(gs(kOffAddress), kS1);
     emit_find_target(e);
     u8* unknown = e.jcc_near(kNotZero);
+    e.load32(kS0, gs(kOffFlagsCode));
     e.jmp(Mem{.base = kS1, .disp = 8});
     e.bind(unknown);
+    e.load32(kS0, gs(kOffFlagsCode));
     e.load(kS1, gs(kOffAddress));
-    Emitter::patch(e.jmp_near(), thunk_.exit_saved);
+    Emitter::patch(e.jmp_near(), thunk_.exit_announced);
 
     // S1: the op, S0: the page. Called with the stack 8 bytes off its alignment.
     thunk_.call_op_saving = e.here();
@@ -267,6 +336,7 @@ void Jit::emit_thunks() {
     for_registers([&](HostReg host, const Mem& m) { e.load(host, m); });
     e.load(kRax, rax);
     e.alu_imm(Alu::Add, true, kRsp, 8);
+    announce_status();
     e.jmp(kS1);
 
     thunk_.load_vectors = e.here();
@@ -277,8 +347,32 @@ void Jit::emit_thunks() {
     for (unsigned user = 0; user < 2; ++user)
         for (unsigned write = 0; write < 2; ++write) {
             thunk_.refill[user][write] = e.here();
-            emit_refill(e, user != 0, write != 0);
+            emit_refill(e, user != 0, write != 0, RefillFor::Any);
+            thunk_.refill_stack[user][write] = e.here();
+            emit_refill(e, user != 0, write != 0, RefillFor::Stack);
         }
+    for (unsigned user = 0; user < 2; ++user) {
+        thunk_.refill_staged[user] = e.here();
+        emit_refill(e, user != 0, true, RefillFor::VectorStore);
+    }
+
+    // S0: how many bytes were written to Vcpu::jit_across.
+    thunk_.unstage = e.here();
+    constexpr std::array kUsed{kRcx, kRsi, kRdi};
+    for (const HostReg r : kUsed) e.store(gs(kOffReg + r * 8), r);
+    e.load(kRcx, gs(kOffAcross + offsetof(Across, first_size)));
+    e.load(kRdi, gs(kOffAcross + offsetof(Across, first)));
+    e.alu(Alu::Sub, true, kRdi, kRcx);
+    e.load(kRsi, gs(kOffSelf));
+    e.lea(kRsi, {.base = kRsi, .disp = static_cast<s32>(kOffAcross + sizeof(Across::bytes) / 2)});
+    e.alu(Alu::Sub, true, kRsi, kRcx);
+    e.alu(Alu::Sub, true, kS0, kRcx);
+    e.put8(0xf3), e.put8(0xa4);  // rep movsb
+    e.mov(kRcx, kS0);
+    e.load(kRdi, gs(kOffAcross + offsetof(Across, second)));
+    e.put8(0xf3), e.put8(0xa4);
+    for (const HostReg r : kUsed) e.load(r, gs(kOffReg + r * 8));
+    e.ret();
 
     first_ = at_ = e.here();
 }

@@ -11,28 +11,9 @@ namespace tessera::soft::jit {
 
 namespace {
 
-using x86::Insn;
 using x86::InsnClass;
-using x86::Mnemonic;
-using x86::OperandKind;
 
-constexpr u16 kAll = x86::eflags::kStatus;
 constexpr unsigned kNotEqual = 5;
-
-[[nodiscard]] u16 killed(const Insn& in) {
-    switch (in.mnemonic) {
-        case Mnemonic::Bt:
-        case Mnemonic::Btc:
-        case Mnemonic::Btr:
-        case Mnemonic::Bts: return in.flags_written;  // [SDM 2A BT] ZF stays, which AMD does not promise
-        default: break;
-    }
-    return static_cast<u16>(in.flags_written | in.flags_undefined);
-}
-// What leaves the block, or shows the flags to others.
-[[nodiscard]] bool shows_flags(const Insn& in) {
-    return in.insn_class == InsnClass::System || in.insn_class == InsnClass::XState;
-}
 
 }  // namespace
 
@@ -84,115 +65,6 @@ bool Translator::read(const Op* head, const FetchEntry& second) {
     return !items_.empty();
 }
 
-// --- flags
-
-// Which flags count at `rip`, as far as a few instructions tell.
-u16 Translator::live_at(u64 rip, unsigned depth) const {
-    constexpr unsigned kInsns = 8, kDepth = 2;
-    if (strict_ || depth == kDepth) return kAll;
-    const x86::FeatureLevel level = feature_level(c_.system->config().model);
-    u16 live = 0, unknown = kAll;
-    for (unsigned i = 0; i < kInsns; ++i) {
-        if (!same_page(rip)) break;
-        const u64 offset = rip - out_.page;
-        // A change of what is looked at here drops the page's translations, this one among them.
-        note_code(offset);
-        const auto length = std::min<u64>(x86::kMaxInsnLength, kPageSize - offset);
-        Insn in;
-        if (x86::decode(std::span(page_.host + offset, length), c_.code_size, level, in) !=
-            x86::DecodeStatus::Ok)
-            break;
-        if (shows_flags(in)) break;
-        live |= static_cast<u16>(in.flags_read & unknown);
-        unknown &= static_cast<u16>(~killed(in));
-        if (unknown == 0) return live;
-        rip += in.length;
-        if (!wide()) rip = static_cast<u32>(rip);
-        if (in.insn_class == InsnClass::Branch) {
-            if (!in.is(0, OperandKind::Relative)) break;
-            u64 target = rip + in.immediate;
-            if (!wide()) target = static_cast<u32>(target);
-            if (in.mnemonic == Mnemonic::Jmp || in.mnemonic == Mnemonic::Call) {
-                rip = target;
-                continue;
-            }
-            live |= static_cast<u16>(live_at(target, depth + 1) & unknown);
-            if (live == kAll) break;
-        }
-    }
-    return live | unknown;
-}
-
-void Translator::note_code(u64 offset) const {
-    const u64 physical = page_.physical + offset;
-    const MemoryRegion* region = c_.system->world().memory.find(physical);
-    if (region == nullptr || region->kind != RegionKind::Ram) return;
-    const auto size = static_cast<unsigned>(std::min<u64>(x86::kMaxInsnLength, kPageSize - offset));
-    c_.system->mark_code(c_, *region, physical, size);
-}
-
-void Translator::analyse() {
-    u16 live = kAll;
-    for (size_t i = items_.size(); i-- > 0;) {
-        Item& item = items_[i];
-        const Insn& in = item.in;
-        const bool last = i + 1 == items_.size();
-        if (in.insn_class == InsnClass::Branch) {
-            u16 out = 0;
-            const bool falls_through =
-                in.mnemonic != Mnemonic::Jmp && in.mnemonic != Mnemonic::Call && in.mnemonic != Mnemonic::Ret;
-            if (falls_through) out |= last ? live_at(next_rip(item), 0) : live;
-            out |= in.is(0, OperandKind::Relative) ? live_at(branch_target(item), 0) : kAll;
-            live = out;
-        } else if (last) {
-            live = live_at(next_rip(item), 0);
-        }
-        item.live_out = live;
-        live = static_cast<u16>((live & ~killed(in)) | in.flags_read);
-        if (shows_flags(in) || strict_) live = kAll;
-        item.live_in = live;
-    }
-}
-
-void Translator::save_flags() {
-    e_.mov(kS0, kRax);
-    e_.lahf_seto();
-    e_.store16(gs(kOffStatus), kRax);
-    e_.mov(kRax, kS0);
-    saved_ = true;
-}
-
-void Translator::restore_flags(HostReg temporary) {
-    if (temporary == kNoReg)
-        e_.store(slot(x86::Rax), kRax);
-    else
-        e_.mov(temporary, kRax);
-    e_.op_rm(false, 0x0fb7, kRax, gs(kOffStatus));  // movzx eax, word
-    e_.sahf_from_ax();
-    if (temporary == kNoReg)
-        e_.load(kRax, slot(x86::Rax));
-    else
-        e_.mov(kRax, temporary);
-    in_host_ = true;
-}
-
-void Translator::clobber_flags(u16 live) {
-    if (live != 0 && !saved_) save_flags();
-    in_host_ = false;
-}
-
-void Translator::prepare_flags(const Item& item, HostReg temporary) {
-    const u16 written = killed(item.in);
-    const bool needs = item.in.flags_read != 0 || (written != 0 && (item.live_out & ~written) != 0);
-    if (needs && !in_host_) restore_flags(temporary);
-}
-
-void Translator::flags_written(const Item& item) {
-    if (killed(item.in) == 0) return;
-    in_host_ = true;
-    saved_ = false;
-}
-
 // --- leaving
 
 ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
@@ -210,6 +82,7 @@ ExitRecord& Translator::bail(const Item& item, u8* from, ExitKind kind) {
     ExitRecord& r = new_exit(kind, item);
     Stub stub{.kind = in_host_ && !saved_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved};
     if (kind == ExitKind::Indirect) stub.kind = Stub::Kind::ExitIndirect;
+    stub.flags = to_repeat(item);
     stub.add(from);
     stub.exit = &r;
     stubs_.push_back(stub);
@@ -248,7 +121,7 @@ ExitRecord& Translator::exit_to_itself() {
 
 void Translator::attend() {
     e_.alu_mem_imm(Alu::Cmp, false, gs(kOffAttention), 0);
-    Stub stub{.kind = Stub::Kind::ExitSaved};
+    Stub stub{.kind = items_.front().live_in != 0 ? Stub::Kind::ExitAnnounced : Stub::Kind::ExitSaved};
     stub.add(e_.jcc_near(kNotEqual));
     stub.exit = &exit_to_itself();
     stubs_.push_back(stub);
@@ -276,12 +149,13 @@ void Translator::linked_jump(ExitRecord& r, Stub::Kind unlinked) {
 }
 
 void Translator::other_page_exit(ExitRecord& r) {
-    r.entry = Entry::Saved;
+    r.entry = Entry::Announced;
+    announce_flags();
     e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
     r.stamp = e_.here();
     e_.put32(~u32{0});
     r.mismatch = e_.jcc_near(kNotEqual);
-    linked_jump(r, Stub::Kind::ExitSaved);
+    linked_jump(r, Stub::Kind::ExitAnnounced);
     Stub stub{.kind = Stub::Kind::OtherMapping};
     stub.exit = &r;
     stubs_.push_back(stub);
@@ -299,11 +173,21 @@ ExitRecord* Translator::direct_exit(u64 target, const Item& item) {
         r.entry = target <= item.rip ? Entry::Attended : Entry::Plain;
         linked_jump(r, in_host_ ? Stub::Kind::Exit : Stub::Kind::ExitSaved);
     } else {
-        if (!saved_) save_flags();
+        keep_flags();
         in_host_ = false;
         other_page_exit(r);
     }
     return &r;
+}
+
+u8* Translator::way_out(const Stub& stub) const {
+    const auto& thunk = jit_.thunk_;
+    switch (stub.kind) {
+        case Stub::Kind::Exit: return thunk.exit;
+        case Stub::Kind::ExitAnnounced: return thunk.exit_announced;
+        case Stub::Kind::ExitIndirect: return stub.flags ? thunk.exit_indirect : thunk.exit_indirect_saved;
+        default: return stub.flags ? thunk.exit : thunk.exit_saved;
+    }
 }
 
 void Translator::emit_stubs() {
@@ -317,10 +201,22 @@ void Translator::emit_stubs() {
         if (count_) e_.alu_mem_imm(Alu::Add, true, gs(kOffSlotsMissed), 1);
         stub.address.disp == 0 ? e_.mov(kS1, static_cast<HostReg>(stub.address.base))
                                : e_.lea(kS1, stub.address);
+        if (stub.keep_s0) e_.store(gs(kOffTarget), kS0);
         e_.mov_imm(kS0, reinterpret_cast<u64>(stub.slot) | (stub.size - 1));
-        Emitter::patch(e_.call_near(), jit_.thunk_.refill[user_][stub.write]);
+        const auto& thunk = jit_.thunk_;
+        Emitter::patch(e_.call_near(), stub.staged  ? thunk.refill_staged[user_]
+                                       : stub.stack ? thunk.refill_stack[user_][stub.write]
+                                                    : thunk.refill[user_][stub.write]);
+        const u8* const returned = e_.here();
         stubs_[stub.missed].add(e_.jcc_near(5));
+        if (stub.keep_s0) e_.load(kS0, gs(kOffTarget));
         Emitter::patch(e_.jmp_near(), stub.back);
+        if (!stub.staged) continue;
+        TESSERA_ASSERT(e_.here() == returned + kStagedReturn, "the lookup skips two jumps");
+        reencode(e_, stub.item->in, stub.item->bytes.data(), *stub.staged);
+        e_.mov_imm(kS0, stub.size);
+        Emitter::patch(e_.call_near(), thunk.unstage);
+        Emitter::patch(e_.jmp_near(), stubs_[stub.missed].back);
     }
     for (size_t i = 0; i < stubs_.size(); ++i) {
         Stub stub = stubs_[i];
@@ -328,33 +224,42 @@ void Translator::emit_stubs() {
         for (unsigned k = 0; k < stub.count; ++k) e_.bind(stub.from[k]);
         switch (stub.kind) {
             case Stub::Kind::CallOp:
-                call_op(stub.op, false);
+                if (stub.flags) repeat(stub.flags);
+                call_op(stub.op, static_cast<bool>(stub.flags));
                 for (unsigned n = 1; n <= stub.more; ++n) call_op(stub.item[n].op, false);
                 Emitter::patch(e_.jmp_near(), stub.back);
                 break;
             case Stub::Kind::Exit:
             case Stub::Kind::ExitSaved:
+            case Stub::Kind::ExitAnnounced:
             case Stub::Kind::ExitIndirect:
                 if (stub.link) stub.exit->unlinked = e_.here();
                 if (stub.link && stub.exit->mismatch != nullptr) e_.bind(stub.exit->mismatch);
+                if (stub.flags) repeat(stub.flags);
                 e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
-                Emitter::patch(e_.jmp_near(), stub.kind == Stub::Kind::Exit ? jit_.thunk_.exit
-                                              : stub.kind == Stub::Kind::ExitSaved
-                                                  ? jit_.thunk_.exit_saved
-                                                  : jit_.thunk_.exit_indirect);
+                Emitter::patch(e_.jmp_near(), way_out(stub));
                 break;
             case Stub::Kind::OtherMapping:
                 stub.exit->other_mapping = e_.here();
+                e_.store32(gs(kOffFlagsCode), kS0);
                 e_.mov_imm(kS0, stub.exit->target);
                 e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
                 Emitter::patch(e_.jmp_near(), jit_.thunk_.find_target);
                 break;
             case Stub::Kind::Refill: break;
+            case Stub::Kind::ToStatus:
+                fetch_flags();
+                in_host_ = true;
+                saved_ = false;
+                save_flags();
+                Emitter::patch(e_.jmp_near(), stub.back);
+                break;
             case Stub::Kind::LoadVectors:
             case Stub::Kind::LoadX87: {
                 e_.test_mem32(gs(kOffFpTraps), stub.traps);
                 in_host_ = false;
-                saved_ = true;  // or they do not count
+                producer_ = stub.flags;
+                saved_ = !producer_;  // or they do not count
                 bail(*stub.item, e_.jcc_near(5), ExitKind::ByHand);
                 if (stub.kind == Stub::Kind::LoadVectors)
                     Emitter::patch(e_.call_near(), jit_.thunk_.load_vectors);
@@ -365,16 +270,24 @@ void Translator::emit_stubs() {
             }
         }
     }
+    for (const Announced& flags : announced_) {
+        const u32 offset = jit_.offset_of(e_.here());
+        __builtin_memcpy(flags.place, &offset, sizeof offset);
+        repeat(flags.flags);
+        e_.ret();
+    }
 }
 
 // A block with an instruction across two pages is good as long as the second is where it was.
 void Translator::check_second_page() {
     e_.op_rm(false, 0x81, 7, gs(user_ ? kOffExecGenUser : kOffExecGenKernel));  // cmp dword, imm32
-    in_host_ = false;
-    saved_ = true;
     u8* stamp = e_.here();
     e_.put32(~u32{0});
-    ExitRecord& r = bail(items_.front(), e_.jcc_near(kNotEqual));
+    ExitRecord& r = new_exit(ExitKind::Interpret, items_.front());
+    Stub stub{.kind = items_.front().live_in != 0 ? Stub::Kind::ExitAnnounced : Stub::Kind::ExitSaved};
+    stub.add(e_.jcc_near(kNotEqual));
+    stub.exit = &r;
+    stubs_.push_back(stub);
     r.op = second_page_;
     r.stamp = stamp;
     out_.second_page = &r;
@@ -384,25 +297,37 @@ void Translator::emit() {
     constexpr unsigned kAlign = 16;
     e_.align(kAlign);
     const bool flags_count = items_.front().live_in != 0;
+    const bool pass = flags_count && flags_pass_through();
+    const auto bring_flags = [&] {
+        if (flags_count) pass ? bring_to_status() : fetch_flags();
+    };
     if (second_page_ != nullptr) {
         out_.entry_attended = e_.here();
-        if (flags_count) save_flags();
-        out_.entry_saved = e_.here();
+        if (flags_count) save_and_announce();
+        out_.entry_announced = e_.here();
         attend();
         out_.entry_fresh = e_.here();
         check_second_page();
-        if (flags_count) restore_flags(kS0);
+        bring_flags();
+    } else if (pass) {
+        out_.entry_attended = e_.here();
+        save_and_announce();
+        out_.entry_announced = e_.here();
+        attend();
+        out_.entry_fresh = e_.here();
+        bring_flags();
     } else if (flags_count) {
         out_.entry_attended = e_.here();
         attend_keeping_flags();
     } else {
-        out_.entry_attended = out_.entry_saved = e_.here();
+        out_.entry_attended = out_.entry_announced = e_.here();
         attend();
         out_.entry_fresh = e_.here();
     }
     out_.entry = e_.here();
-    in_host_ = true;
-    saved_ = false;
+    in_host_ = !pass;
+    saved_ = pass;
+    producer_ = {};
     if (count_) {
         constexpr s32 kOne = 1;
         __builtin_memcpy(count(kOffBlocksRun), &kOne, sizeof kOne);
@@ -410,27 +335,28 @@ void Translator::emit() {
     begin_segment(items_.front());
     for (size_t i = 0; i < items_.size(); ++i) {
         const Item& first = items_[i];
-        if (const unsigned count = stack_run(first); count != 0) {
-            emit_stack_run(first, count);
-            i += count - 1;
-        } else {
-            emit_item(first);
-        }
+        const unsigned run = stack_run(first);
+        const unsigned count = std::max(run, 1U);
+        const bool producer_goes = prepare_producer(first, count);
+        const Item* const producer = producer_.item;
+        run != 0 ? emit_stack_run(first, run) : emit_item(first);
+        if (producer_goes && producer_.item == producer) producer_ = {};
+        i += count - 1;
         const Item& item = items_[i];
         const bool last = &item == &items_.back();
         if (last || item.in.insn_class == InsnClass::Branch) end_segment(item);
         if (!last && item.in.insn_class == InsnClass::Branch) begin_segment(items_[i + 1]);
     }
     if (!ended_) direct_exit(next_rip(items_.back()), items_.back());
-    if (second_page_ != nullptr) {
+    if (second_page_ != nullptr || pass) {
         out_.entry = e_.here();
-        if (flags_count) save_flags();
+        if (flags_count) save_and_announce();
         Emitter::patch(e_.jmp_near(), out_.entry_fresh);
     } else if (flags_count) {
-        out_.entry_saved = e_.here();
+        out_.entry_announced = e_.here();
         attend();
         out_.entry_fresh = e_.here();
-        restore_flags(kS0);
+        fetch_flags();
         Emitter::patch(e_.jmp_near(), out_.entry);
     }
     emit_stubs();

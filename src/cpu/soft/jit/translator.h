@@ -4,7 +4,7 @@
 //   guest R11 R14 R15, which compilers use least, are in memory, Vcpu::reg; guest RSP is in R15; R14 and R11
 //   are scratch, S0 and S1; all others are in the host registers of the same name;
 //   GS is the Vcpu; RSP is the host's stack;
-//   the status flags are the host's, or in Vcpu::status, or both: see Translator::in_host_;
+//   the status flags are the host's, or in Vcpu::status, or made again when they are needed (flags.cpp);
 //   vector registers and MXCSR are the host's once a block has found them there (kTrapVectorCold), x87 too.
 #pragma once
 
@@ -62,16 +62,24 @@ private:
         u16 live_in = 0;         // status flags whose values count before it, and after it
         u16 live_out = 0;
     };
+    // Status flags that can be had again by repeating what made them.
+    struct Repeat {
+        const Item* item = nullptr;  // null: not this way
+        s32 stack_moved = 0;         // what was added to RSP since
+        explicit operator bool() const { return item != nullptr; }
+    };
     // Code out of the way, made at the end.
     struct Stub {
         enum class Kind : u8 {
-            CallOp,        // the interpreter's handler does this one, then back
-            Exit,          // leaves; the flags are the host's
-            ExitSaved,     // leaves; the flags are in Vcpu::status, or do not count
-            ExitIndirect,  // likewise, with the target in S0
+            CallOp,         // the interpreter's handler does this one, then back
+            Exit,           // leaves; the flags are the host's
+            ExitSaved,      // leaves; the flags are in Vcpu::status, or do not count, or see `flags`
+            ExitAnnounced,  // leaves; the flags are announced
+            ExitIndirect,   // as ExitSaved, with the target in S0
             LoadVectors,
             LoadX87,
             Refill,        // looks the page up in the TLB
+            ToStatus,      // announced flags are brought into Vcpu::status
             OtherMapping,  // the target is looked for in the target cache
         } kind = Kind::CallOp;
         std::array<u8*, 4> from{};  // the distance fields that lead here
@@ -83,12 +91,17 @@ private:
         ExitRecord* exit = nullptr;
         bool link = false;  // `from` is what is linked
         u32 traps = 0;      // LoadVectors, LoadX87: what forbids it
+        Repeat flags{};     // the status flags, if they count and are nowhere else
         // Refill
         Slot* slot = nullptr;
         Mem address{};
         unsigned size = 0;
         bool write = false;
-        size_t missed = 0;  // the stub for when the TLB does not have it
+        size_t missed = 0;   // the stub for when the TLB does not have it
+        bool stack = false;  // its slot is a stack's
+        bool keep_s0 = false;
+        // Of a store that may be done in two pieces. NOLINTNEXTLINE(readability-redundant-member-init)
+        std::optional<Operands> staged{};
 
         void add(u8* place) { from[count++] = place; }
     };
@@ -96,9 +109,25 @@ private:
     // --- flags
     [[nodiscard]] u16 live_at(u64 rip, unsigned depth) const;
     void note_code(u64 offset) const;
+    [[nodiscard]] bool can_repeat(const x86::Insn& in) const;
+    [[nodiscard]] static Operands operands_in_host(const x86::Insn& in);
+    void repeat(const Repeat& flags);
+    void bring_to_host();
     void save_flags();
     // `temporary` keeps RAX meanwhile; kNoReg: there is none to be had.
     void restore_flags(HostReg temporary);
+    // So that they can be had after the host's are overwritten.
+    void keep_flags();
+    // For a path out of the block at `item`.
+    [[nodiscard]] Repeat to_repeat(const Item& item) const;
+    // Before so many instructions; true: after them the producer's registers are not what they were.
+    bool prepare_producer(const Item& first, unsigned count);
+    // For the next block, which is not known yet; and there.
+    void announce_flags();
+    void fetch_flags();
+    void save_and_announce();
+    [[nodiscard]] bool flags_pass_through() const;
+    void bring_to_status();
     // Before the host's flags are overwritten while `live` count.
     void clobber_flags(u16 live);
     // Before an instruction that reads flags, or changes some and leaves others that count.
@@ -166,6 +195,8 @@ private:
     void emit_indirect(const Item& item);
     // Checked before anything is changed.
     void push_return_address(const Item& item);
+    // Whether that leaves S0 alone.
+    [[nodiscard]] bool push_keeps_s0(const Item& item) const;
     // RSP += bytes.
     void move_stack(s32 bytes);
     // Jumps to the code of the address in S0, if the target cache has it.
@@ -178,7 +209,7 @@ private:
     // Checks that the page of r.target is mapped as when the exit was linked, and goes there.
     void other_page_exit(ExitRecord& r);
     void linked_jump(ExitRecord& r, Stub::Kind unlinked);
-    // At the block's entry: leaves if there is something to attend to. The flags are in Vcpu::status or dead.
+    // At the block's entry: leaves if there is something to attend to. The flags are announced or dead.
     void attend();
     void attend_keeping_flags();
     ExitRecord& exit_to_itself();
@@ -188,6 +219,7 @@ private:
     void begin_segment(const Item& item);
     void end_segment(const Item& item);
     ExitRecord& bail(const Item& item, u8* from, ExitKind kind = ExitKind::Interpret);
+    [[nodiscard]] u8* way_out(const Stub& stub) const;
     void emit_stubs();
     void check_second_page();
 
@@ -220,9 +252,15 @@ private:
     const Op* second_page_ = nullptr;  // the check of it, if the block needs one
     bool ended_ = false;  // by the last item, a branch or an instruction that goes back to the dispatcher
 
-    // Where the status flags are. Neither: they do not count.
+    // Where the status flags are. Nowhere: they do not count.
     bool in_host_ = true;
     bool saved_ = false;
+    Repeat producer_;
+    struct Announced {
+        u8* place = nullptr;  // of the number in the instruction
+        Repeat flags;
+    };
+    std::vector<Announced> announced_;
     u32 vectors_checked_ = 0;  // FpTrap bits
     bool x87_checked_ = false;
 };
