@@ -52,8 +52,7 @@ void set_flag(const File& file, int level, int option, int value = 1) {
 HostSockets::HostSockets(std::vector<File> forwards, const usernet::Config& config)
     : tcp_(usernet::Tcp::kMostConnections),
       datagrams_(usernet::Datagrams::kMostFlows),
-      forwards_(std::move(forwards)),
-      skipped_(usernet::Tcp::kMostInFlight) {
+      forwards_(std::move(forwards)) {
     for (const usernet::Forward& forward : config.forwards) forward_kinds_.push_back(forward.transport);
     failed_.reserve(usernet::Datagrams::kMostFlows);
 }
@@ -197,6 +196,7 @@ usernet::Host::Transfer HostSockets::tcp_peek(u32 id, u32 offset, std::span<cons
         socket.peek_offset = offset;
     } else if (offset != 0) {
         // GAP: before Linux 6.9 what is in flight is copied again by each look.
+        if (skipped_.empty()) skipped_.resize(usernet::Tcp::kMostInFlight);
         skipped = std::min(std::size_t{offset}, skipped_.size());
         pieces[count++] = {.iov_base = skipped_.data(), .iov_len = skipped};
     }

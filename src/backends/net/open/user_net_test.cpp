@@ -1,11 +1,13 @@
 // The user-mode network from end to end: a card without a machine, the confined helper process, and servers
 // on this host's loopback.
 #include <csignal>
+#include <fstream>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <random>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <thread>
 
 #include "backends/net/open/open_net.h"
@@ -317,6 +319,58 @@ TEST_F(UserNetTest, TheHelperEndsWithUs) {
     net.reset();
     EXPECT_EQ(kill(helper, 0), -1);
     EXPECT_EQ(errno, ESRCH);
+}
+
+// Whether a process runs; one that only waits to be reaped does not.
+bool runs(pid_t process) {
+    std::ifstream stat("/proc/" + std::to_string(process) + "/stat");
+    std::string number;
+    std::string name;
+    std::string state;
+    return static_cast<bool>(stat >> number >> name >> state) && state != "Z" && state != "X";
+}
+
+TEST_F(UserNetTest, TheHelperEndsWhenTheVmIsKilled) {
+    std::array<int, 2> pipe{};
+    ASSERT_EQ(::pipe(pipe.data()), 0);
+    const pid_t vm = fork();
+    if (vm == 0) {
+        dup2(pipe[1], STDOUT_FILENO);
+        execl("/proc/self/exe", "test", "vm", nullptr);
+        _exit(1);
+    }
+    close(pipe[1]);
+    const File output(pipe[0]);
+    pid_t helper = 0;
+    ASSERT_EQ(::read(output.get(), &helper, sizeof helper), static_cast<ssize_t>(sizeof helper));
+    EXPECT_TRUE(runs(helper));
+    kill(vm, SIGKILL);
+    waitpid(vm, nullptr, 0);
+    for (int i = 0; i < 1000 && runs(helper); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_FALSE(runs(helper));
+}
+
+TEST_F(UserNetTest, Ipv6ReachesServersOfTheHost) {
+    options.ipv6 = Choice::On;
+    open();
+    const File server(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in6 address{};
+    address.sin6_family = AF_INET6;
+    address.sin6_addr = in6addr_loopback;
+    if (bind(server.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
+        GTEST_SKIP() << "this host has no IPv6";
+    socklen_t size = sizeof address;
+    getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    ASSERT_EQ(listen(server.get(), 1), 0);
+    const std::string download = random_text(300'000, 6);
+    std::thread peer([&] { write_all(File(accept(server.get(), nullptr, nullptr)), download); });
+    const Buffer gateway6 = Buffer{0xfd, 0x54, 0x65, 0x73, 0x73, 0x65, 0x72, 0x61} + Buffer(7) + Buffer{2};
+    GuestTcp guest([this](const Buffer& frame) { EXPECT_TRUE(card->send(frame)); }, gateway6,
+                   ntohs(address.sin6_port), 40000);
+    guest.connect();
+    EXPECT_TRUE(run(guest, [&] { return guest.remote_finished; }));
+    peer.join();
+    EXPECT_TRUE(guest.received == download);
 }
 
 TEST_F(UserNetTest, ReportsItsConfinement) {
