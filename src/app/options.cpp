@@ -49,6 +49,8 @@ struct Typed {
     std::string cpu = "max";
     bool no_reboot = false;
     std::vector<std::string> disks;
+    std::vector<std::string> nets;
+    std::vector<std::string> forwards;
     std::vector<std::string> traces;
 };
 
@@ -120,6 +122,27 @@ std::string check_disks(const std::vector<std::string>& typed, std::vector<DiskO
     return {};
 }
 
+// Ports go to the first user-mode network; there is one if there are ports.
+std::string check_nets(const Typed& typed, std::vector<NetOption>& nets) {
+    for (const std::string& text : typed.nets) {
+        auto net = parse_net(text);
+        if (!net) return std::move(net.error());
+        nets.push_back(*std::move(net));
+    }
+    if (typed.forwards.empty()) return {};
+    if (nets.empty()) nets.emplace_back();
+    const auto user =
+        std::ranges::find(nets, net::NetKind::User, [](const auto& n) { return n.backend.kind; });
+    if (user == nets.end())
+        return bad("-p", typed.forwards.front(), "ports are for a user-mode network; add --net user");
+    for (const std::string& text : typed.forwards) {
+        auto forward = parse_forward(text);
+        if (!forward) return std::move(forward.error());
+        user->backend.forwards.push_back(*std::move(forward));
+    }
+    return {};
+}
+
 // What is wrong, or nothing.
 std::string check(const Typed& typed, RunOptions& run) {
     if (run.kernel.empty()) return "--kernel is missing: say which kernel to boot, as --kernel FILE";
@@ -129,7 +152,8 @@ std::string check(const Typed& typed, RunOptions& run) {
           choose("--machine", typed.machine, machine_names, run.machine),
           choose("--kernel-entry", typed.kernel_entry, start_names, run.kernel_start),
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
-          check_disks(typed.disks, run.disks), check_traces(typed.traces, run.traces)})
+          check_disks(typed.disks, run.disks), check_nets(typed, run.nets),
+          check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     if (run.soft.check != 0 && run.cpus != 1)
         return bad("--engine", typed.engine,
@@ -163,6 +187,22 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "follow ,ro ,serial=TEXT ,queues=N ,format=raw|qcow2 ,cache=writeback|none|directsync|unsafe "
             ",snapshot (writes are thrown away) ,backing=auto|on|off ,engine=auto|io_uring|threads")
         ->type_name("FILE[,SETTING...]")
+        ->allow_extra_args(false);
+    command
+        ->add_option(
+            "--net", typed.nets,
+            "a network card, on a network of ours (user), a TAP interface (tap=NAME) or with other VMs "
+            "(switch=NAME); may be given several times. May be followed by ,mac=XX:XX:XX:XX:XX:XX "
+            ",queues=N (tap) and with user ,net=ADDRESS/BITS ,mtu=N ,ipv6=auto|on|off ,restrict=on|off "
+            ",host-loopback=on|off ,dns=ADDRESS ,hostname=NAME")
+        ->type_name("KIND[,SETTING...]")
+        ->allow_extra_args(false);
+    command
+        ->add_option(
+            "-p", typed.forwards,
+            "a port of this host, by default of 127.0.0.1, that leads to one of the guest's; may be given "
+            "several times, and means --net user if there is no network")
+        ->type_name("[tcp:|udp:][ADDR:]HOST:GUEST")
         ->allow_extra_args(false);
     command->add_flag("--rng", run.rng, "a device that gives the guest the host's random bytes");
     command

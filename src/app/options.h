@@ -10,6 +10,7 @@
 #include "app/disk_option.h"
 #include "app/engine_option.h"
 #include "app/exit_code.h"
+#include "app/net_option.h"
 #include "base/types.h"
 #include "cpu/soft/soft_cpu.h"
 #include "machines/machine.h"
@@ -36,6 +37,7 @@ struct RunOptions {
     soft::SoftCpuConfig soft;  // its number of CPUs is not used
     OnReset on_reset = OnReset::Restart;
     std::vector<DiskOption> disks;
+    std::vector<NetOption> nets;
     bool rng = false;
     std::vector<TraceRequest> traces;
     bool statistics = false;  // to be printed at the end

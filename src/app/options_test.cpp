@@ -135,5 +135,20 @@ TEST(OptionsTest, HelpAndVersionSucceed) {
     EXPECT_TRUE(std::get<Answer>(parse({"version"})).text.starts_with("tessera "));
 }
 
+TEST(OptionsTest, PortsGoToTheFirstUserNetwork) {
+    EXPECT_TRUE(run_options({"run", "--kernel=k"}).nets.empty());
+    const RunOptions ports = run_options({"run", "--kernel=k", "-p", "2222:22", "-p", "udp:53:53"});
+    ASSERT_EQ(ports.nets.size(), 1U);
+    EXPECT_EQ(ports.nets[0].backend.kind, net::NetKind::User);
+    EXPECT_EQ(ports.nets[0].backend.forwards.size(), 2U);
+    const RunOptions two =
+        run_options({"run", "--kernel=k", "--net", "tap=tap0", "--net", "user", "-p", "2222:22"});
+    ASSERT_EQ(two.nets.size(), 2U);
+    EXPECT_TRUE(two.nets[0].backend.forwards.empty());
+    EXPECT_EQ(two.nets[1].backend.forwards.size(), 1U);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--net", "tap=tap0", "-p", "1:1"}).find("--net user"),
+              std::string::npos);
+}
+
 }  // namespace
 }  // namespace tessera::app

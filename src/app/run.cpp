@@ -1,8 +1,10 @@
 #include "app/run.h"
 
+#include <array>
 #include <cstdio>
 #include <fmt/format.h>
 #include <memory>
+#include <sys/random.h>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "app/trace.h"
 #include "backends/block/open/open_disk.h"
 #include "backends/char/stdio_char.h"
+#include "backends/net/open/open_net.h"
 
 namespace tessera::app {
 
@@ -86,6 +89,39 @@ Result<Disks> open_disks(const std::vector<DiskOption>& options) {
     return disks;
 }
 
+// As users of other monitors know it. Those who share a network with other VMs have one by chance.
+Result<std::array<u8, 6>> default_mac(net::NetKind kind, std::size_t number) {
+    std::array<u8, 6> mac = {0x52, 0x54, 0x00, 0x12, 0x34, static_cast<u8>(0x56 + number)};
+    if (kind != net::NetKind::User && getrandom(&mac[3], 3, 0) != 3)
+        return fail(Errc::HostFailure, "the host gave no random number for a network card's address");
+    return mac;
+}
+
+// The networks of a guest, opened; what the machine uses of them is in `configs`.
+struct Nets {
+    std::vector<std::unique_ptr<NetBackend>> backends;
+    std::vector<NetConfig> configs;
+};
+
+Result<Nets> open_nets(const std::vector<NetOption>& options, EventLoop& loop) {
+    Nets nets;
+    for (const NetOption& option : options) {
+        net::NetOptions backend_options = option.backend;
+        backend_options.helper_program = net::kThisProgram;
+        auto mac = default_mac(backend_options.kind, nets.backends.size());
+        if (!mac) return std::unexpected(std::move(mac.error()));
+        auto backend = net::open_net(backend_options, loop);
+        if (!backend) return std::unexpected(std::move(backend.error()));
+        nets.configs.push_back(
+            {.backend = backend->get(),
+             .mac = option.mac.value_or(*mac),
+             .pairs = backend_options.queues,
+             .mtu = backend_options.kind == net::NetKind::User ? backend_options.mtu : u16{0}});
+        nets.backends.push_back(*std::move(backend));
+    }
+    return nets;
+}
+
 }  // namespace
 
 ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point begin) {
@@ -100,6 +136,15 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
     if (!traces) return refuse(traces.error());
     auto disks = open_disks(options.disks);  // longer than the VM
     if (!disks) return refuse(disks.error());
+    // The loop serves the networks, and both outlive the VM.
+    std::unique_ptr<EventLoop> io_loop;
+    if (!options.disks.empty() || !options.nets.empty()) {
+        auto loop = EventLoop::create("tessera-io");
+        if (!loop) return refuse(loop.error());
+        io_loop = std::move(*loop);
+    }
+    Result<Nets> nets = options.nets.empty() ? Nets() : open_nets(options.nets, *io_loop);
+    if (!nets) return refuse(nets.error());
     auto vm = Vm::create(options.cpus, options.on_reset);
     if (!vm) return refuse(vm.error());
     auto signals = Signals::watch((*vm)->loop(), [&](int) { (*vm)->stop(); });
@@ -126,6 +171,8 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
                                    .on_note = complain,
                                    .disks = disks->configs,
                                    .rng = options.rng,
+                                   .nets = nets->configs,
+                                   .io_loop = io_loop.get(),
                                    .serial = stdio->get(),
                                    .tracer = (*traces)->cpu(),
                                    .port_observer = (*traces)->ports(),

@@ -6,6 +6,7 @@
 //     (*vm)->wait();
 #pragma once
 
+#include <array>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,8 @@
 
 #include "backends/block/block_backend.h"
 #include "backends/char/char_backend.h"
+#include "backends/event_loop/event_loop.h"
+#include "backends/net/net_backend.h"
 #include "base/result.h"
 #include "base/types.h"
 #include "bus/io_bus.h"
@@ -42,6 +45,14 @@ struct DiskConfig {
     bool writeback = true;            // false: each write is durable when the guest is told of it
 };
 
+// A network card, in the guest a virtio network device.
+struct NetConfig {
+    NetBackend* backend = nullptr;  // stays the caller's, longer than the VM; used by this card alone
+    std::array<u8, 6> mac{};
+    unsigned pairs = 1;  // of queues, 1 to 16; no more than the backend has
+    u16 mtu = 0;         // as the guest is told; 0: it is not
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -60,6 +71,11 @@ struct MachineConfig {
 
     std::vector<DiskConfig> disks{};  // NOLINT(readability-redundant-member-init)
     bool rng = false;                 // a device that gives out the host's randomness
+
+    std::vector<NetConfig> nets{};  // NOLINT(readability-redundant-member-init)
+    // Where disks and network cards are worked for; longer than the VM. Null: a thread of the machine's own.
+    // Backends that call their card on the same loop save a change of threads.
+    EventLoop* io_loop = nullptr;
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
     CharBackend* serial = nullptr;

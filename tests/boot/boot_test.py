@@ -5,14 +5,17 @@ usage: boot_test.py --tessera PROGRAM [--embed PROGRAM] CASE
 import argparse
 import gzip
 import hashlib
+import http.server
 import os
 import pathlib
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -354,6 +357,56 @@ def case_virtio_mmio():
 
 def case_virtio_i386():
     check_virtio("pc", arch="i386")
+
+
+def check_net(machine, also_harmless="(?!)"):
+    """A card on the user-mode network: the host's files arrive whole, and a port of the host leads to the guest."""
+    content = random.Random(2).randbytes(8 << 20)
+
+    class Files(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Files)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = run_command(extra=("--machine", machine, "--net", "user,host-loopback=on,mac=02:00:00:00:00:09",
+                                 "-p", f"{port}:7"))
+    with Console(command) as console:
+        console.prompt()
+        check_messages(console, also_harmless)
+        equal(console.ask("cat /sys/class/net/eth0/address").strip(), "02:00:00:00:00:09", "MAC")
+        console.ask("ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2")
+        console.ask("ping -c 1 10.0.2.2 > /dev/null || echo no echo")
+        digest_seen = console.ask(f"wget -q -O - http://10.0.2.2:{server.server_port}/ | md5sum").split()[0]
+        equal(digest_seen, hashlib.md5(content).hexdigest(), "what arrived")
+        console.ask("(echo from the guest | nc -l -p 7) > /tmp/got < /dev/null & sleep 1")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as peer:
+            peer.sendall(b"from the host\n")
+            peer.shutdown(socket.SHUT_WR)
+            answer = b""
+            while part := peer.recv(100):
+                answer += part
+        equal(answer, b"from the guest\n", "through the port")
+        equal(console.ask("wait; cat /tmp/got"), "from the host\n", "through the port")
+        power_off(console)
+    server.shutdown()
+
+
+def case_net_pci():
+    check_net("pc")
+
+
+def case_net_mmio():
+    check_net("microvm", also_harmless=NO_PCI)
 
 
 def case_i386():

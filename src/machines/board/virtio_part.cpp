@@ -1,5 +1,6 @@
 #include "machines/board/virtio_part.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <sys/random.h>
 #include <utility>
@@ -9,7 +10,7 @@
 namespace tessera {
 
 unsigned virtio_device_count(const MachineConfig& config) {
-    return static_cast<unsigned>(config.disks.size()) + (config.rng ? 1 : 0);
+    return static_cast<unsigned>(config.disks.size() + config.nets.size()) + (config.rng ? 1 : 0);
 }
 
 std::size_t HostEntropy::fill(std::span<std::byte> out) {
@@ -26,25 +27,21 @@ std::size_t HostEntropy::fill(std::span<std::byte> out) {
 }
 
 VirtioPart::Item& VirtioPart::add(std::string name) {
-    items_.push_back(std::make_unique<Item>(std::move(name), *loop_));
+    items_.push_back(std::make_unique<Item>(std::move(name), loop_));
     return *items_.back();
 }
 
 Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, const MachineConfig& config) {
-    auto loop = EventLoop::create("tessera-io");
-    if (!loop) return std::unexpected(std::move(loop.error()));
-    std::unique_ptr<VirtioPart> part(new VirtioPart(around, std::move(*loop)));
-    for (const DiskConfig& disk : config.disks) {
-        if (disk.queues == 0 || disk.queues > virtio_blk::kMostQueues)
-            return fail(Errc::InvalidArgument,
-                        fmt::format("disk {}: {} queues; it can have 1 to {}", disk.backend->info().name,
-                                    disk.queues, virtio_blk::kMostQueues));
-        Item& item = part->add(fmt::format("disk {}", disk.backend->info().name));
-        item.device = std::make_unique<virtio_blk::VirtioBlk>(
-            virtio_blk::VirtioBlk::Config{
-                .serial = disk.serial, .queues = static_cast<u16>(disk.queues), .writeback = disk.writeback},
-            *disk.backend);
+    std::unique_ptr<EventLoop> own;
+    if (config.io_loop == nullptr) {
+        auto loop = EventLoop::create("tessera-io");
+        if (!loop) return std::unexpected(std::move(loop.error()));
+        own = std::move(*loop);
     }
+    EventLoop& loop = own != nullptr ? *own : *config.io_loop;
+    std::unique_ptr<VirtioPart> part(new VirtioPart(around, std::move(own), loop));
+    if (auto status = part->add_disks(config); !status) return std::unexpected(std::move(status.error()));
+    part->add_nets(config);
     if (config.rng) {
         Item& item = part->add("rng");
         HostTimers& timers = around.vm.add_timers(item.lock);
@@ -52,6 +49,42 @@ Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, con
                                                               around.vm.clock(), timers);
     }
     return part;
+}
+
+Status VirtioPart::add_disks(const MachineConfig& config) {
+    for (const DiskConfig& disk : config.disks) {
+        if (disk.queues == 0 || disk.queues > virtio_blk::kMostQueues)
+            return fail(Errc::InvalidArgument,
+                        fmt::format("disk {}: {} queues; it can have 1 to {}", disk.backend->info().name,
+                                    disk.queues, virtio_blk::kMostQueues));
+        Item& item = add(fmt::format("disk {}", disk.backend->info().name));
+        item.device = std::make_unique<virtio_blk::VirtioBlk>(
+            virtio_blk::VirtioBlk::Config{
+                .serial = disk.serial, .queues = static_cast<u16>(disk.queues), .writeback = disk.writeback},
+            *disk.backend);
+    }
+    return {};
+}
+
+void VirtioPart::add_nets(const MachineConfig& config) {
+    unsigned number = 0;
+    for (const NetConfig& net : config.nets) {
+        Item& item = add(fmt::format("net {}", number++));
+        HostTimers& timers = around_.vm.add_timers(item.lock);
+        auto card = std::make_unique<virtio_net::VirtioNet>(
+            virtio_net::VirtioNet::Config{
+                .mac = net.mac,
+                .pairs = static_cast<u16>(std::min<unsigned>(net.pairs, virtio_net::kMostPairs)),
+                .mtu = net.mtu},
+            *net.backend, around_.vm.clock(), timers);
+        item.net = card.get();
+        item.device = std::move(card);
+    }
+}
+
+void VirtioPart::plug_in() {
+    for (const auto& item : items_)
+        if (item->net != nullptr) item->net->plug_in();
 }
 
 Status VirtioPart::attach_mmio(IoBus& bus, IrqSink& pins) {
@@ -71,6 +104,7 @@ Status VirtioPart::attach_mmio(IoBus& bus, IrqSink& pins) {
             return status;
         ++place;
     }
+    plug_in();
     return {};
 }
 
@@ -82,6 +116,7 @@ std::vector<VirtioPart::Function> VirtioPart::make_functions() {
         functions.push_back(
             {.name = "virtio " + item->name, .function = item->pci.get(), .lock = &item->lock});
     }
+    plug_in();
     return functions;
 }
 
@@ -97,9 +132,12 @@ void VirtioPart::reset() {
     }
 }
 
+// Backends go quiet first; then nobody asks for work, and what was asked for is done.
 VirtioPart::~VirtioPart() {
+    for (const auto& item : items_)
+        if (item->net != nullptr && (item->mmio != nullptr || item->pci != nullptr)) item->net->unplug();
     reset();
-    loop_->stop();
+    for (const auto& item : items_) item->worker.wait_until_idle();
 }
 
 }  // namespace tessera

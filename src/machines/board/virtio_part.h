@@ -13,6 +13,7 @@
 #include "bus/irq_line.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/pci.h"
+#include "devices/virtio_net/virtio_net.h"
 #include "devices/virtio_rng/virtio_rng.h"
 #include "machines/board/virtio_worker.h"
 #include "machines/machine.h"
@@ -72,15 +73,21 @@ private:
         std::unique_ptr<virtio::Device> device;
         std::unique_ptr<virtio::Mmio> mmio;
         std::unique_ptr<virtio::Pci> pci;
+        virtio_net::VirtioNet* net = nullptr;  // when it is one
     };
 
-    VirtioPart(const Around& around, std::unique_ptr<EventLoop> loop)
-        : around_(around), loop_(std::move(loop)) {}
+    VirtioPart(const Around& around, std::unique_ptr<EventLoop> own_loop, EventLoop& loop)
+        : around_(around), own_loop_(std::move(own_loop)), loop_(loop) {}
+    Status add_disks(const MachineConfig& config);
+    void add_nets(const MachineConfig& config);
+    // Once there is a transport around them.
+    void plug_in();
     Item& add(std::string name);
 
     Around around_;
     HostEntropy entropy_;
-    std::unique_ptr<EventLoop> loop_;  // stopped before the items go
+    std::unique_ptr<EventLoop> own_loop_;  // null: the caller has one
+    EventLoop& loop_;
     std::vector<std::unique_ptr<Item>> items_;
 };
 

@@ -50,6 +50,12 @@ u64 VirtioWorker::do_once(u64 what) {
     return again;
 }
 
+void VirtioWorker::wait_until_idle() {
+    // Tasks run in the order they were posted in. The loop may have ended: then nothing runs.
+    while (loop_.run([] {}) && pending_.load(std::memory_order_acquire) != 0) {
+    }
+}
+
 void VirtioWorker::wait_until_drained() {
     std::unique_lock lock(mutex_);
     drained_.wait(lock, [this] {

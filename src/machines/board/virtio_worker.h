@@ -13,7 +13,6 @@
 
 namespace tessera {
 
-// Outlives the loop's tasks: the loop is stopped first.
 class VirtioWorker final : public virtio::QueueKicker {
 public:
     // `device` is the device's own lock.
@@ -26,6 +25,9 @@ public:
     // Waits until a reset is complete: nothing of the device is in flight any more. Not with its lock held,
     // not on the loop's thread.
     void wait_until_drained();
+    // Waits until no work is left, on its way or being done. Nobody asks for more, and the same as above
+    // holds.
+    void wait_until_idle();
 
 private:
     // Bits of pending_: a queue each, and these two.
