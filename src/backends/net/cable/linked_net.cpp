@@ -126,6 +126,7 @@ void LinkedNet::on_socket() {
             lost();
             return;
         }
+        if (message.type == MessageType::Wake) return;  // mostly the only one; others come again
     }
 }
 

@@ -260,9 +260,12 @@ void HostSockets::datagram_send(u32 id, usernet::Bytes message) {
 }
 
 std::optional<std::size_t> HostSockets::datagram_receive(u32 id, usernet::Room room) {
-    const ssize_t got = ::recv(datagrams_[id].file.get(), room.data(), room.size(), MSG_DONTWAIT);
-    if (got >= 0) return static_cast<std::size_t>(got);
-    if (errno == ECONNREFUSED) failed_.push_back(id);
+    for (int tries = 0; tries < 2; ++tries) {
+        const ssize_t got = ::recv(datagrams_[id].file.get(), room.data(), room.size(), MSG_DONTWAIT);
+        if (got >= 0) return static_cast<std::size_t>(got);
+        if (errno != ECONNREFUSED) break;
+        failed_.push_back(id);  // datagrams may wait behind the error
+    }
     return std::nullopt;
 }
 

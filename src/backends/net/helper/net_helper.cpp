@@ -110,6 +110,8 @@ private:
                 case Receipt::Nothing: return true;
                 case Receipt::Gone: return false;
                 case Receipt::Message:
+                    if (message.type == MessageType::Wake)
+                        return true;  // mostly the only one; others come again
                     if (message.type == MessageType::Offloads && message.content.size() == 1)
                         stack_.guest_takes(unpack_offloads(message.content[0]));
                     break;
