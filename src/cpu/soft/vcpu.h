@@ -114,17 +114,23 @@ private:
 static_assert(TargetSet::index_of(0) != TargetSet::index_of(TargetSet::kNeverAtItsPlace));
 
 struct Vcpu {
-    // --- hot
+    // --- hot. Of the registers, those that translated code keeps in memory share a line with what it looks
+    // at most.
+    alignas(64) Vcpu* self = nullptr;
+    u64 host_stack = 0;  // of whom translated code returns to
     // GPRs, then the zero, RIP and temporary slots.
-    alignas(64) std::array<u64, 19> reg{};
-    // Status flags as LAHF and SETO leave them in AX: low byte 1 if OF, high byte SF ZF 0 AF 0 PF 1 CF.
-    u16 status = 0x0200;
-    u8 cpl = 0;
-    x86::CodeSize code_size = x86::CodeSize::Bits16;
+    std::array<u64, 19> reg{};
     std::atomic<u32> attention = 0;
     // Not 0: an interrupt may be pending; nobody has looked since attention was last asked for one.
     // Translated code looks at both words at once.
     u32 interrupt_waits = 1;
+    TargetEntry* targets = nullptr;  // of indirect branches: the set in force
+    u16 fp_traps =
+        kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
+    // Status flags as LAHF and SETO leave them in AX: low byte 1 if OF, high byte SF ZF 0 AF 0 PF 1 CF.
+    u16 status = 0x0200;
+    u8 cpl = 0;
+    x86::CodeSize code_size = x86::CodeSize::Bits16;
     // Generations of code mappings, for whoever remembers where instructions of a linear page are
     // (translated code that jumps from page to page): as long as the number is the one it was when a fetch
     // translation was looked up, the translation is still good. exec_gen_kernel is about fetches at CPL 0-2,
@@ -133,11 +139,7 @@ struct Vcpu {
     // dropped then.
     u32 exec_gen_kernel = 0;
     u32 exec_gen_user = 0;
-    u16 fp_traps =
-        kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
-    TargetEntry* targets = nullptr;  // of indirect branches: the set in force
-    TlbEntry* tlb = nullptr;         // the set in force (CPL, AC, address space)
-    // --- from here on less so
+    TlbEntry* tlb = nullptr;  // the set in force (CPL, AC, address space)
     const Op* cur = nullptr;  // the instruction being executed: every handler that may fault sets it first
     FetchEntry* fetch = nullptr;    // the fetch set in force (CPL, address space)
     std::array<u64, 6> seg_base{};  // as added to addresses: 0 for CS DS ES SS in 64-bit mode
@@ -153,8 +155,6 @@ struct Vcpu {
     bool rmw_slow = false;  // access.h: rmw_end has work to do
 
     // --- translated code (jit/), which addresses all of this by GS
-    u64 host_stack = 0;
-    Vcpu* self = nullptr;
     u64 jit_target = 0;              // of the indirect branch that left translated code
     u64 jit_address = 0;             // of the access whose page is looked up; or an exit record
     u64 jit_slot = 0;                // where the page looked up is to be noted

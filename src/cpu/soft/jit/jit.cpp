@@ -101,7 +101,14 @@ void Jit::reset_slots() {
     slots_end_ = reinterpret_cast<Slot*>(code_->data());
     // Accesses of all sizes share them, hence are as those of the largest.
     for (auto& mode : stack_slots_)
-        for (auto& direction : mode) direction = {new_slot(kStackWord), new_slot(sizeof(Slot))};
+        for (unsigned large = 0; large < 2; ++large)
+            for (Slot*& slot : mode[large]) slot = new_slot(large != 0 ? sizeof(Slot) : kStackWord);
+}
+
+// The slots of a block are in as few cache lines as can be.
+void Jit::begin_slots() {
+    constexpr u64 kLine = 64;
+    if (reinterpret_cast<u64>(slots_end_) % kLine != 0) ++slots_end_;
 }
 
 Slot* Jit::new_slot(unsigned size) {
@@ -151,6 +158,7 @@ Translation* Jit::translate(const Op* head, u8 mode) {
         return nullptr;
     }
     const u64 drops = c_.blocks->drops();
+    begin_slots();
     const u64 page = c_.reg[kRipSlot];
     const FetchEntry fetched = fetch_entry(c_, page);
     if (fetched.tag != page || fetched.host == nullptr) return nullptr;

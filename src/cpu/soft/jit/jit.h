@@ -116,6 +116,7 @@ private:
 
     void emit_thunks();
     void reset_slots();
+    void begin_slots();
     // For accesses of up to `size` bytes.
     Slot* new_slot(unsigned size);
     Translation* translate(const Op* head, u8 mode);
@@ -150,10 +151,10 @@ private:
     u8* first_stubs_ = nullptr;
     u8* stubs_at_ = nullptr;
     Slot* slots_end_ = nullptr;  // of those in use, which begin with the code memory's data
-    // Of all accesses by RSP: [user][write][of more than 8 bytes].
+    // Of all accesses by RSP: [user][of more than 8 bytes][write].
     std::array<std::array<std::array<Slot*, 2>, 2>, 2> stack_slots_{};
     [[nodiscard]] Slot* stack_slot(bool user, bool write, unsigned size) const {
-        return stack_slots_[user][write][size > kStackWord];
+        return stack_slots_[user][size > kStackWord][write];
     }
     // Never moved, and forgotten at no cost.
     ReservedArray<Translation> translations_;
