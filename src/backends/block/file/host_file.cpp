@@ -15,7 +15,7 @@ namespace {
 
 constexpr u64 kMostFromCache = 256 * kKiB;  // more would hold up who submits
 constexpr u64 kBounceLength = kMiB;
-alignas(4096) constexpr std::array<u8, 64 * kKiB> zeroes{};
+alignas(4096) constexpr std::array<u8, 64 * kKiB> kZeroes{};
 
 u64 round_down(u64 value, u64 unit) {
     return value - value % unit;
@@ -193,7 +193,7 @@ BlockStatus HostFile::discard(u64 offset, u64 length) {
     int result = 0;
     if (block_device_) {
         std::array<u64, 2> range{offset, length};
-        result = ioctl(fd_, BLKDISCARD, range.data());  // NOLINT(cppcoreguidelines-pro-type-vararg)
+        result = ioctl(fd_, BLKDISCARD, range.data());
     } else {
         result = fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                            static_cast<off_t>(length));
@@ -206,7 +206,6 @@ BlockStatus HostFile::write_zeroes(u64 offset, u64 length, Unmap unmap) {
     int error = EOPNOTSUPP;
     if (block_device_) {
         std::array<u64, 2> range{offset, length};
-        // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
         error = ioctl(fd_, BLKZEROOUT, range.data()) == 0 ? 0 : errno;
     } else {
         const u64 end = offset + length;
@@ -226,9 +225,9 @@ BlockStatus HostFile::write_zeroes(u64 offset, u64 length, Unmap unmap) {
 
 int HostFile::fill_with_zeroes(u64 offset, u64 length) {
     while (length > 0) {
-        const u64 now = std::min<u64>(length, zeroes.size());
+        const u64 now = std::min<u64>(length, kZeroes.size());
         // The bytes are only read; iovec has no const.
-        const iovec piece{.iov_base = const_cast<u8*>(zeroes.data()), .iov_len = now};
+        const iovec piece{.iov_base = const_cast<u8*>(kZeroes.data()), .iov_len = now};
         const int error = is_aligned(offset, std::span(&piece, 1))
                               ? transfer(true, offset, std::span(&piece, 1), 0)
                               : bounce(true, offset, std::span(&piece, 1), 0);

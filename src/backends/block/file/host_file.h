@@ -36,6 +36,8 @@ public:
     static Result<std::unique_ptr<HostFile>> create(const std::string& path, BlockLog& log);
     // A file without a name, gone when closed. In $TMPDIR, or /var/tmp.
     static Result<std::unique_ptr<HostFile>> temporary(BlockLog& log);
+    HostFile(const HostFile&) = delete;
+    HostFile& operator=(const HostFile&) = delete;
     ~HostFile() override;
 
     [[nodiscard]] const std::string& name() const override { return name_; }

@@ -34,7 +34,7 @@ int open_flags(const HostFileOptions& options) {
 
 Result<std::unique_ptr<HostFile>> HostFile::open(const std::string& path, const HostFileOptions& options,
                                                  BlockLog& log) {
-    const int fd = ::open(path.c_str(), open_flags(options));  // NOLINT(cppcoreguidelines-pro-type-vararg)
+    const int fd = ::open(path.c_str(), open_flags(options));
     if (fd < 0) {
         const int error = errno;
         if (error == ENOENT)
@@ -52,7 +52,6 @@ Result<std::unique_ptr<HostFile>> HostFile::open(const std::string& path, const 
 }
 
 Result<std::unique_ptr<HostFile>> HostFile::create(const std::string& path, BlockLog& log) {
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
     const int fd = ::open(path.c_str(), O_CLOEXEC | O_RDWR | O_CREAT | O_EXCL, 0644);
     if (fd < 0) {
         const int error = errno;
@@ -67,7 +66,6 @@ Result<std::unique_ptr<HostFile>> HostFile::create(const std::string& path, Bloc
 Result<std::unique_ptr<HostFile>> HostFile::temporary(BlockLog& log) {
     const char* wanted = std::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): nothing here sets it
     const std::string folder = wanted != nullptr && *wanted != 0 ? wanted : "/var/tmp";
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg)
     int fd = ::open(folder.c_str(), O_CLOEXEC | O_RDWR | O_TMPFILE, 0600);
     if (fd < 0) {  // some file systems have no O_TMPFILE
         std::string path = folder + "/tessera-XXXXXX";
@@ -104,12 +102,10 @@ Status HostFile::examine() {
         u64 size = 0;
         int logical = 0;
         unsigned physical = 0;
-        // NOLINTBEGIN(cppcoreguidelines-pro-type-vararg)
         if (ioctl(fd_, BLKGETSIZE64, &size) < 0 || ioctl(fd_, BLKSSZGET, &logical) < 0)
             return fail(Errc::HostFailure,
                         fmt::format("disk '{}': cannot learn the device's size: {}", name_, reason(errno)));
         if (ioctl(fd_, BLKPBSZGET, &physical) < 0) physical = static_cast<unsigned>(logical);
-        // NOLINTEND(cppcoreguidelines-pro-type-vararg)
         size_ = size;
         logical_block_ = static_cast<u32>(logical);
         physical_block_ = physical;
@@ -142,7 +138,7 @@ Status HostFile::lock() {
     struct flock range{};
     range.l_type = static_cast<short>(read_only() ? F_RDLCK : F_WRLCK);
     range.l_whence = SEEK_SET;
-    if (fcntl(fd_, F_OFD_SETLK, &range) == 0) return {};  // NOLINT(cppcoreguidelines-pro-type-vararg)
+    if (fcntl(fd_, F_OFD_SETLK, &range) == 0) return {};
     const int error = errno;
     if (error == EAGAIN || error == EACCES)
         return fail(

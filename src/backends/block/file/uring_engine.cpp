@@ -26,8 +26,8 @@ std::unique_ptr<UringEngine> UringEngine::create(Owner& owner, int fd) {
     engine->slots_.resize(kSlots);
     engine->free_.resize(kSlots);
     std::iota(engine->free_.begin(), engine->free_.end(), 0U);
-    sigset_t all;
-    sigset_t before;
+    sigset_t all{};
+    sigset_t before{};
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     try {

@@ -23,8 +23,8 @@ void WorkPool::post(Handler& handler, std::span<BlockRequest* const> requests) {
         for (BlockRequest* request : requests) jobs_.push_back({&handler, request});
         while (threads_.size() < most_threads_ && idle_ < jobs_.size()) {
             // The program's signals are for its other threads.
-            sigset_t all;
-            sigset_t before;
+            sigset_t all{};
+            sigset_t before{};
             (void)sigfillset(&all);
             (void)pthread_sigmask(SIG_SETMASK, &all, &before);
             bool started = true;

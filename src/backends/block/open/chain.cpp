@@ -54,16 +54,17 @@ Result<std::optional<Chain::Backing>> Chain::backing_of(const std::string& image
 }
 
 Result<std::unique_ptr<Source>> Chain::open_backing(const std::string& image, const qcow2::Header& header) {
-    const auto backing = backing_of(image, header);
-    if (!backing) return std::unexpected(backing.error());
-    if (!*backing) return nullptr;
+    const auto looked = backing_of(image, header);
+    if (!looked) return std::unexpected(looked.error());
+    const std::optional<Backing>& backing = *looked;
+    if (!backing) return nullptr;
     auto file = HostFile::open(
-        (*backing)->path,
+        backing->path,
         {.access = FileAccess::ReadOnly, .cache = options_.cache, .engine = DiskEngine::Threads}, log_);
     if (!file)
         return fail(file.error().code,
                     fmt::format("the backing file of disk '{}': {}", image, file.error().message));
-    return open_source(*std::move(file), (*backing)->format);
+    return open_source(*std::move(file), backing->format);
 }
 
 Result<std::unique_ptr<Source>> Chain::open_source(std::unique_ptr<HostFile> file, DiskFormat format) {

@@ -2,9 +2,14 @@
 #include "backends/block/open/open_disk.h"
 
 #include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdlib>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <random>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "backends/block/file/host_file.h"
 #include "backends/block/qcow2/check.h"
@@ -207,6 +212,48 @@ TEST(SnapshotTest, WritesAreThrownAway) {
             }());
         }
         EXPECT_TRUE(folder.content(std::filesystem::path(path).filename().string()) == before);
+    }
+}
+
+// A monitor that is killed in the middle of its work: the image is free of errors, and has what was flushed.
+TEST(KillTest, AKilledWriterLeavesAGoodImage) {
+    const Folder folder;
+    for (int round = 0; round < 12; ++round) {
+        const std::string path = make_image(folder, fmt::format("disk{}.qcow2", round));
+        std::array<int, 2> pipe_ends{};
+        ASSERT_EQ(pipe(pipe_ends.data()), 0);
+        const pid_t child = fork();
+        ASSERT_GE(child, 0);
+        if (child == 0) {
+            auto disk = open_disk({.path = path});
+            if (!disk) _exit(1);
+            std::minstd_rand random(static_cast<u32>(round));
+            for (u8 count = 1;; ++count) {
+                // The first cluster counts the flushes; the others are noise.
+                std::vector<u8> mark(512, count);
+                if (write(**disk, 0, mark) != BlockStatus::Ok) _exit(1);
+                for (int i = 0; i < 6; ++i)
+                    (void)write(**disk, 8 * 512 + random() % 4000 * 512,
+                                pattern(4096, static_cast<u32>(random())));
+                (void)run(**disk, BlockOperation::Discard, 4096 + random() % 400 * 4096, {}, 8192);
+                if (flush(**disk) != BlockStatus::Ok || ::write(pipe_ends[1], &count, 1) != 1) _exit(1);
+                if (count == 250) pause();
+            }
+        }
+        (void)close(pipe_ends[1]);
+        u8 acknowledged = 0;
+        for (int i = 0; i <= round * 3; ++i) ASSERT_EQ(::read(pipe_ends[0], &acknowledged, 1), 1);
+        ASSERT_EQ(kill(child, SIGKILL), 0);
+        while (::read(pipe_ends[0], &acknowledged, 1) == 1) {
+        }
+        int status = 0;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        (void)close(pipe_ends[0]);
+        const int code = std::system(("qemu-img check -f qcow2 " + path + " > /dev/null 2>&1").c_str());
+        EXPECT_TRUE(WEXITSTATUS(code) == 0 || WEXITSTATUS(code) == 3) << code;
+        auto disk = open_disk({.path = path});
+        ASSERT_TRUE(disk.has_value()) << disk.error().message;
+        EXPECT_GE(read(**disk, 0, 512)[0], acknowledged) << "a flush was acknowledged and is lost";
     }
 }
 

@@ -96,7 +96,6 @@ void Checker::count_areas() {
     }
     if (!map_.finish()) {
         corruption("two of the image's tables overlap, which cannot be repaired");
-        (void)map_.finish();
     }
 }
 

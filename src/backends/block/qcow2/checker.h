@@ -15,7 +15,7 @@ namespace tessera::block::qcow2 {
 class ClusterCounts {
 public:
     explicit ClusterCounts(u64 clusters)
-        // NOLINTNEXTLINE(cppcoreguidelines-no-malloc): calloc, because it leaves untouched pages untouched
+        // calloc leaves untouched pages untouched.
         : counts_(static_cast<u32*>(std::calloc(std::max<u64>(clusters, 1), sizeof(u32)))),
           clusters_(clusters) {}
     [[nodiscard]] bool is_good() const { return counts_ != nullptr; }
@@ -29,7 +29,7 @@ public:
 
 private:
     struct Free {
-        void operator()(u32* counts) const { std::free(counts); }  // NOLINT(cppcoreguidelines-no-malloc)
+        void operator()(u32* counts) const { std::free(counts); }
     };
     [[nodiscard]] std::span<u32> all() const { return {counts_.get(), clusters_}; }
     std::unique_ptr<u32, Free> counts_;

@@ -279,7 +279,8 @@ std::vector<u8> build_header(const Header& header) {
         append_extension(bytes, ExtensionType::FeatureNames, feature_names());
     append_extension(bytes, ExtensionType::End, {});
     if (!header.backing_name.empty()) {
-        store_be(all(), 8, u64{bytes.size()});
+        const u64 place = bytes.size();
+        store_be(all(), 8, place);
         store_be(all(), 16, static_cast<u32>(header.backing_name.size()));
         const auto name = bytes_of(header.backing_name);
         bytes.insert(bytes.end(), name.begin(), name.end());

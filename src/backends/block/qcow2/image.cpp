@@ -77,6 +77,7 @@ void Image::release(const Mapping& old) {
 }
 
 void Image::end_io(u64 epoch) {
+    const std::scoped_lock lock(active_mutex_);
     const auto it = active_.find(epoch);
     if (it != active_.end() && --it->second == 0) active_.erase(it);
 }
@@ -96,8 +97,8 @@ bool Image::is_good_place(u64 host, u64 length) const {
 
 bool Image::plan(Way way, u64 offset, u64 length, Plan& plan) {
     constexpr std::size_t kMostSegments = 64;
-    const std::scoped_lock lock(mutex_);
-    if (way == Way::Write && (broken_ || failed_)) return false;
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || (way == Way::Write && (broken_ || failed_))) return false;
     plan.segments.clear();
     while (length > 0) {
         const u64 l1_index = geometry().l1_index(offset);
@@ -130,11 +131,6 @@ bool Image::plan(Way way, u64 offset, u64 length, Plan& plan) {
     }
     plan.epoch = begin_io();
     return true;
-}
-
-void Image::ended(u64 epoch) {
-    const std::scoped_lock lock(mutex_);
-    end_io(epoch);
 }
 
 BlockStatus Image::mapping_at(u64 offset, ClusterKind& kind, u64& length) {

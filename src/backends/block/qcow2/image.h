@@ -45,6 +45,8 @@ public:
     static Result<std::unique_ptr<Image>> open(std::unique_ptr<BlockFile> file,
                                                std::unique_ptr<Source> backing, const ImageOptions& options,
                                                BlockLog& log);
+    Image(const Image&) = delete;
+    Image& operator=(const Image&) = delete;
     ~Image() override;  // commits
 
     [[nodiscard]] const Header& header() const { return header_; }
@@ -65,14 +67,15 @@ public:
     BlockStatus write_compressed(u64 offset, std::span<const u8> cluster);
     // Everything completed so far is durable: a commit.
     BlockStatus flush();
-    Status resize(u64 size);
+    Status resize(u64 new_size);
     // Makes all of it read from the backing file again. Nothing may be in flight.
     BlockStatus make_empty();
     // What this image itself holds, not its backing file.
     BlockStatus mapping_at(u64 offset, ClusterKind& kind, u64& length);
 
-    // A request whose data can be moved without looking at anything but tables in memory: where it is.
-    // While it is under way the clusters are not used for anything else; ended() says that it is over.
+    // A request whose data can be moved without looking at anything but tables in memory: where it is. Does
+    // not wait: false also if somebody holds the image's lock, who may be reading a table. While it is under
+    // way the clusters are not used for anything else; ended() says that it is over.
     struct Segment {
         u64 host = 0;
         u64 length = 0;
@@ -84,7 +87,7 @@ public:
     };
     enum class Way : u8 { Read, Write };
     [[nodiscard]] bool plan(Way way, u64 offset, u64 length, Plan& plan);
-    void ended(u64 epoch);
+    void ended(u64 epoch) { end_io(epoch); }
 
 private:
     struct Span {  // guest clusters, by number
@@ -149,8 +152,13 @@ private:
     BlockStatus broken(const std::string& what);
     void release(const Mapping& old);
     u64 begin_io() {
+        const std::scoped_lock lock(active_mutex_);
         ++active_[epoch_];
         return epoch_;
+    }
+    [[nodiscard]] u64 busy_from() {
+        const std::scoped_lock lock(active_mutex_);
+        return active_.empty() ? ~u64{0} : active_.begin()->first;
     }
     void end_io(u64 epoch);
     [[nodiscard]] bool is_being_allocated(Span clusters) const;
@@ -208,12 +216,14 @@ private:
     Refcounts refcounts_;
     std::vector<Span> allocating_;  // guest clusters whose data is being written to a new place
     u64 epoch_ = 1;                 // counts commits
-    std::map<u64, u64> active_;     // data I/O under way, by the epoch it began in
     std::vector<u64> freed_;        // clusters no table in memory refers to any more, once for each reference
     std::vector<Freed> committed_freed_;
     u64 compressed_at_ = 0;             // the next compressed cluster may go here; 0: nowhere yet
     bool broken_ = false;               // the image breaks the rules: no more writes
     std::atomic<bool> failed_ = false;  // a flush failed: no more writes; not only under mutex_
+
+    std::mutex active_mutex_;    // after mutex_
+    std::map<u64, u64> active_;  // data I/O under way, by the epoch it began in
 
     std::mutex unpacked_mutex_;  // the latest compressed cluster, for reads that go on in it
     u64 unpacked_entry_ = 0;

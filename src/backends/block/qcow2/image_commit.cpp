@@ -133,9 +133,9 @@ BlockStatus Image::free_clusters() {
     std::vector<Span> holes;
     {
         const std::scoped_lock lock(mutex_);
-        const u64 busy_from = active_.empty() ? ~u64{0} : active_.begin()->first;
+        const u64 busy = busy_from();
         std::erase_if(committed_freed_, [&](const Freed& freed) {
-            if (freed.epoch >= busy_from) return false;
+            if (freed.epoch >= busy) return false;
             clusters.insert(clusters.end(), freed.clusters.begin(), freed.clusters.end());
             return true;
         });

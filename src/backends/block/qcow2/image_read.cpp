@@ -13,10 +13,7 @@ BlockStatus Image::read(u64 offset, std::span<const iovec> buffers) {
         ReadStep step;
         if (const auto status = next_read(offset, left, step); status != BlockStatus::Ok) return status;
         const auto status = perform_read(offset, step, walk);
-        {
-            const std::scoped_lock lock(mutex_);
-            end_io(step.epoch);
-        }
+        end_io(step.epoch);
         if (status != BlockStatus::Ok) return status;
         offset += step.length;
         left -= step.length;

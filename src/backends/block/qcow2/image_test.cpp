@@ -363,6 +363,75 @@ TEST(ImageTest, ADirtyImageIsRepairedWhenItIsOpenedForWriting) {
     EXPECT_EQ(qemu_check(folder.file("disk.qcow2", file), &output), 0) << output;
 }
 
+// Refcounts and flags of an image with a snapshot are spoiled at random: after a repair qemu-img finds
+// nothing, and both the disk and the snapshot hold what they held.
+TEST(RepairTest, RefcountsAndFlagsAreMadeAnewFromTheTables) {
+    const Folder folder;
+    BlockLog log([](const std::string&) {});
+    for (u32 seed = 0; seed < 24; ++seed) {
+        const std::string path = folder / "disk.qcow2";
+        constexpr std::array<u64, 3> kClusters{512, 4096, 65536};
+        const u64 cluster = kClusters[seed % 3];
+        ASSERT_EQ(
+            run_program(fmt::format("qemu-img create -f qcow2 -o cluster_size={},refcount_bits={} {} 1M",
+                                    cluster, seed % 2 == 0 ? 16 : 64, path))
+                .code,
+            0);
+        Model model(kMiB);
+        std::minstd_rand random(seed);
+        const auto work = [&] {
+            auto file = HostFile::open(path, {.cache = CacheMode::Unsafe}, log);
+            auto image = Image::open(*std::move(file), nullptr, {}, log);
+            ASSERT_TRUE(image.has_value()) << image.error().message;
+            for (int i = 0; i < 30; ++i)
+                ASSERT_EQ(random_step(**image, model, random, false), BlockStatus::Ok);
+        };
+        work();
+        const auto kept = model.bytes;
+        ASSERT_EQ(run_program("qemu-img snapshot -c kept " + path).code, 0);
+        work();
+        auto bytes = folder.content("disk.qcow2");
+        const u64 l1 = load_be<u64>(bytes, 40);
+        const u64 table = load_be<u64>(bytes, 48);
+        for (u64 i = 0; i < cluster / 8; ++i) {
+            const u64 block = load_be<u64>(bytes, table + i * 8);
+            if (block == 0) continue;
+            if (seed % 5 == 4) {
+                store_be(std::span(bytes), table + i * 8, u64{0});
+                continue;
+            }
+            for (int k = 0; k < 20; ++k)
+                bytes[block + random() % std::min<u64>(cluster, 512)] = static_cast<u8>(random() % 4);
+        }
+        for (u64 i = 0; i < load_be<u32>(bytes, 36); ++i)
+            if (const u64 entry = load_be<u64>(bytes, l1 + i * 8); entry != 0) {
+                if (random() % 2 == 0) store_be(std::span(bytes), l1 + i * 8, entry ^ kCopied);
+                const u64 at = (entry & kOffsetMask) + random() % (cluster / 8) * 8;
+                const u64 data = load_be<u64>(bytes, at);
+                if (data != 0 && (data & kCompressed) == 0 && (data & kOffsetMask) != 0)
+                    store_be(std::span(bytes), at, data ^ kCopied);
+            }
+        (void)folder.file("disk.qcow2", bytes);
+        {
+            auto file = HostFile::open(path, {.cache = CacheMode::Unsafe}, log);
+            const auto report = check(**file, Repair::All);
+            ASSERT_TRUE(report.has_value()) << report.error().message;
+            EXPECT_EQ(report->corruptions_left() + report->leaks_left(), 0U);
+            const auto again = check(**file, Repair::No);
+            ASSERT_TRUE(again.has_value());
+            EXPECT_EQ(again->corruptions + again->leaks, 0U) << ::testing::PrintToString(again->messages);
+        }
+        std::string output;
+        EXPECT_EQ(qemu_check(path, &output), 0) << seed << output;
+        ASSERT_EQ(run_program(fmt::format("qemu-img convert -O raw {} {}", path, folder / "raw")).code, 0);
+        EXPECT_TRUE(folder.content("raw") == model.bytes);
+        ASSERT_EQ(
+            run_program(fmt::format("qemu-img convert -l kept -O raw {} {}", path, folder / "raw")).code, 0);
+        EXPECT_TRUE(folder.content("raw") == kept);
+        std::filesystem::remove(path);
+    }
+}
+
 TEST(ImageTest, MemoryForTablesIsBounded) {
     MemoryImage memory;
     memory.make({.size = 64 * kMiB, .cluster = 512});

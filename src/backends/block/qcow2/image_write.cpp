@@ -10,9 +10,9 @@ namespace tessera::block::qcow2 {
 
 namespace {
 
-constexpr u64 kMostInStep = 2 * kMiB;         // bytes written between two looks at the tables
-constexpr u64 kMostFreed = u64{1} << 16;      // clusters that wait for a commit
-const std::vector<u8> zero_bytes(64 * kKiB);  // NOLINT(cert-err58-cpp): no memory here is the end anyway
+constexpr u64 kMostInStep = 2 * kMiB;     // bytes written between two looks at the tables
+constexpr u64 kMostFreed = u64{1} << 16;  // clusters that wait for a commit
+const std::vector<u8> zero_bytes(64 * kKiB);
 
 }  // namespace
 

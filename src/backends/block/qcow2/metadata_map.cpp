@@ -6,20 +6,22 @@ namespace tessera::block::qcow2 {
 
 bool MetadataMap::finish() {
     std::ranges::sort(areas_, {}, &Area::first);
+    bool apart = true;
     std::vector<Area> joined;
     for (const Area& area : areas_) {
         if (!joined.empty()) {
             Area& last = joined.back();
-            if (area.first - last.first < last.count) return false;
-            if (area.first - last.first == last.count) {
-                last.count += area.count;
+            const u64 distance = area.first - last.first;
+            apart = apart && distance >= last.count;
+            if (distance <= last.count) {
+                last.count = std::max(last.count, distance + area.count);
                 continue;
             }
         }
         joined.push_back(area);
     }
     areas_ = std::move(joined);
-    return true;
+    return apart;
 }
 
 std::vector<MetadataMap::Area>::const_iterator MetadataMap::after(u64 cluster) const {

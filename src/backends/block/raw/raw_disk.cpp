@@ -6,15 +6,21 @@
 
 namespace tessera::block {
 
-RawDisk::RawDisk(std::unique_ptr<BlockLog> log, std::unique_ptr<HostFile> file)
-    : log_(std::move(log)), file_(std::move(file)) {
+RawDisk::RawDisk(std::unique_ptr<BlockFile> file) : file_(std::move(file)) {
     info_.size = (file_->size() + kSectorSize - 1) / kSectorSize * kSectorSize;
-    info_.logical_block = file_->logical_block();
-    info_.physical_block = std::max(file_->physical_block(), info_.logical_block);
-    info_.discard_granularity = file_->read_only() ? 0 : info_.physical_block;
+    info_.discard_granularity = file_->read_only() ? 0 : kSectorSize;
     info_.can_write_zeroes = !file_->read_only();
     info_.read_only = file_->read_only();
     info_.name = file_->name();
+}
+
+RawDisk::RawDisk(std::unique_ptr<BlockLog> log, std::unique_ptr<HostFile> file)
+    : RawDisk(std::unique_ptr<BlockFile>(std::move(file))) {
+    log_ = std::move(log);
+    const auto& host = static_cast<const HostFile&>(*file_);
+    info_.logical_block = host.logical_block();
+    info_.physical_block = std::max(host.physical_block(), info_.logical_block);
+    info_.discard_granularity = info_.read_only ? 0 : info_.physical_block;
 }
 
 void RawDisk::submit(std::span<BlockRequest* const> requests) {

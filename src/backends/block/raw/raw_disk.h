@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "backends/block/block_backend.h"
+#include "backends/block/block_log.h"
 #include "backends/block/file/host_file.h"
 
 namespace tessera::block {
@@ -14,12 +15,14 @@ class RawDisk final : public BlockBackend {
 public:
     // `log` is the file's.
     RawDisk(std::unique_ptr<BlockLog> log, std::unique_ptr<HostFile> file);
+    // In another kind of file.
+    explicit RawDisk(std::unique_ptr<BlockFile> file);
     [[nodiscard]] const BlockInfo& info() const override { return info_; }
     void submit(std::span<BlockRequest* const> requests) override;
 
 private:
     std::unique_ptr<BlockLog> log_;
-    std::unique_ptr<HostFile> file_;
+    std::unique_ptr<BlockFile> file_;
     BlockInfo info_;
 };
 

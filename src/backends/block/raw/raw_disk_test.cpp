@@ -1,6 +1,7 @@
 #include "backends/block/raw/raw_disk.h"
 
 #include "backends/block/testing/block_rig.h"
+#include "backends/block/testing/memory_file.h"
 
 namespace tessera::block {
 namespace {
@@ -98,6 +99,50 @@ TEST(RawDiskTest, DiscardAndWriteZeroes) {
     auto model = pattern(kMiB, 1);
     EXPECT_EQ(read(*disk, 0, 512), std::vector(model.begin(), model.begin() + 512));
     EXPECT_EQ(run(*disk, BlockOperation::Discard, 0, {}, kMiB), BlockStatus::Ok);
+}
+
+// The file's writes replayed to every prefix: what a flush acknowledged is there, and each sector is old or
+// new.
+TEST(RawDiskTest, EveryPrefixOfTheLogHasTheAcknowledgedFlushes) {
+    constexpr u64 kSectors = 64;
+    MemoryFile::Medium medium;
+    medium.bytes.resize(kSectors * 512);
+    medium.logging = true;
+    RawDisk disk(std::make_unique<MemoryFile>(medium));
+    std::minstd_rand random(1);
+    // For each sector the seeds written to it, with the log's length before; and the flushes, as (end,
+    // begin).
+    std::vector<std::vector<std::pair<u64, u32>>> written(kSectors, {{0, 0}});
+    std::vector<std::pair<u64, u64>> flushes{{0, 0}};
+    for (u32 seed = 1; seed < 300; ++seed) {
+        const u64 began = medium.log.size();
+        if (seed % 10 == 0) {
+            ASSERT_EQ(flush(disk), BlockStatus::Ok);
+            flushes.emplace_back(medium.log.size(), began);
+            continue;
+        }
+        const u64 sector = random() % kSectors;
+        written[sector].emplace_back(began, seed);
+        ASSERT_EQ(write(disk, sector * 512, pattern(512, seed)), BlockStatus::Ok);
+    }
+    std::vector<u8> now(kSectors * 512);
+    for (u64 at = 0; at <= medium.log.size(); ++at) {
+        u64 durable = 0;
+        for (const auto& [end, begin] : flushes)
+            if (end <= at) durable = begin;
+        for (u64 sector = 0; sector < kSectors; ++sector) {
+            const auto found = std::span(now).subspan(sector * 512, 512);
+            bool allowed = false;
+            for (const auto& [began, seed] : written[sector]) {
+                if (began < durable) allowed = false;  // overwritten by this one, durably
+                if (began <= at)
+                    allowed = allowed || std::ranges::equal(
+                                             found, seed == 0 ? std::vector<u8>(512) : pattern(512, seed));
+            }
+            ASSERT_TRUE(allowed) << "sector " << sector << " at " << at;
+        }
+        if (at < medium.log.size()) MemoryFile::apply(now, medium.log[at]);
+    }
 }
 
 }  // namespace

@@ -313,23 +313,24 @@ Status commit_disk(const DiskOptions& options, const Progress& progress) {
                     fmt::format("disk '{}' is raw and has no backing file", options.path));
     const auto header = qcow2::read_header(*opened->file);
     if (!header) return std::unexpected(header.error());
-    const auto backing = Chain(chain_options(options), log).backing_of(options.path, *header);
-    if (!backing) return std::unexpected(backing.error());
-    if (!*backing)
+    const auto looked = Chain(chain_options(options), log).backing_of(options.path, *header);
+    if (!looked) return std::unexpected(looked.error());
+    const std::optional<Chain::Backing>& backing = *looked;
+    if (!backing)
         return fail(Errc::InvalidArgument,
                     fmt::format("disk '{}' has no backing file to commit to", options.path));
     // What is above is read without what is below: only what it holds itself is asked for.
     auto top = qcow2::Image::open(std::move(opened->file), nullptr, {}, log);
     if (!top) return std::unexpected(std::move(top.error()));
-    auto base = open_base((*backing)->path, (*backing)->format, options, log);
+    auto base = open_base(backing->path, backing->format, options, log);
     if (!base) return std::unexpected(std::move(base.error()));
     if ((*base)->size() < (*top)->size())
         if (auto grown = (*base)->resize((*top)->size()); !grown) return grown;
-    if (auto moved = move_down(**top, **base, (*backing)->path, progress, log); !moved) return moved;
+    if (auto moved = move_down(**top, **base, backing->path, progress, log); !moved) return moved;
     if ((*top)->make_empty() != BlockStatus::Ok || (*top)->flush() != BlockStatus::Ok)
         return fail(Errc::HostFailure,
                     fmt::format("everything is in '{}' now, but disk '{}' cannot be emptied: {}",
-                                (*backing)->path, options.path, log.last()));
+                                backing->path, options.path, log.last()));
     return {};
 }
 
