@@ -96,6 +96,7 @@ void Checker::count_areas() {
     }
     if (!map_.finish()) {
         corruption("two of the image's tables overlap, which cannot be repaired");
+        overlap_ = true;
     }
 }
 
@@ -126,10 +127,16 @@ Status Checker::count_bitmaps() {
     std::vector<u8> directory(where.bytes);
     if (file_.read(where.offset, std::span(directory)) != BlockStatus::Ok)
         return unreadable("the bitmap directory");
+    u64 total = 0;  // no more than the file has, however often it is named
     for (u64 at = 0, i = 0; i < where.count && at + 24 <= directory.size(); ++i) {
         const u64 offset = load_be<u64>(directory, at);
         const u64 entries = load_be<u32>(directory, at + 8);
         at += (24 + u64{load_be<u16>(directory, at + 18)} + load_be<u32>(directory, at + 20) + 7) / 8 * 8;
+        total += entries * 8;
+        if (total > file_.size()) {
+            corruption("the bitmaps' tables are larger than the file");
+            return {};
+        }
         if (entries * 8 > kMostL1Bytes || !count(offset, entries * 8, 1, "a bitmap's table")) continue;
         const auto table = read_table(offset, entries);
         if (!table) return std::unexpected(table.error());
@@ -242,6 +249,7 @@ void Checker::count_compressed(u64 entry, u64 times) {
 Status Checker::count_all() {
     if (auto loaded = load_tables(); !loaded) return loaded;
     count_areas();
+    if (overlap_) return {};
     count_refcount_blocks();
     if (auto done = count_bitmaps(); !done) return done;
     collect_references(l1_, true, "the L1 table");
@@ -347,7 +355,10 @@ Result<CheckReport> Checker::run() {
     report_.clusters = geometry().clusters_for(header_.disk_size);
     for (const auto step :
          {&Checker::count_all, &Checker::compare_refcounts, &Checker::check_copied, &Checker::repair})
-        if (auto done = (this->*step)(); !done) return std::unexpected(std::move(done.error()));
+        if (auto done = (this->*step)(); !done)
+            return std::unexpected(std::move(done.error()));
+        else if (overlap_)
+            break;
     return std::move(report_);
 }
 

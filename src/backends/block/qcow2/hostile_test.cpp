@@ -303,6 +303,32 @@ TEST(HostileTest, ThereAreAtLeast40Kinds) {
     EXPECT_GE(std::size(kCases), 40U);
 }
 
+// What would be read 65536 times is read once, or not at all.
+TEST(HostileTest, TablesThatAreNamedOverAndOverTakeNoTime) {
+    constexpr u64 kEntry = 56;
+    Victim victim = make_victim();
+    const u64 table = victim.bytes.size();
+    victim.bytes.resize(table + 65536 * kEntry);
+    victim.put32(60, 65536);
+    victim.put64(64, table);
+    for (u64 i = 0; i < 65536; ++i) {
+        const u64 at = table + i * kEntry;
+        victim.put64(at, table);  // the table itself
+        victim.put32(at + 8, 65536 * kEntry / 8);
+        victim.put32(at + 36, 16);
+    }
+    for (const u64 mark : {u64{0}, u64{1}}) {
+        MemoryFile::Medium medium;
+        medium.bytes = victim.bytes;
+        medium.bytes[79] = static_cast<u8>(mark);  // dirty: repaired when it is opened
+        use(medium, true);
+        use(medium, false);
+        MemoryFile file(medium);
+        const auto report = check(file, Repair::All);
+        EXPECT_TRUE(!report || report->corruptions_left() != 0);
+    }
+}
+
 TEST(HostileTest, AnUnknownFeatureIsNamedAsTheImageNamesIt) {
     Victim victim = make_victim();
     victim.put64(72, u64{1} << 40);

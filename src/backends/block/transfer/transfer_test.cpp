@@ -125,6 +125,58 @@ TEST(TransferTest, ACommitMovesAnOverlayIntoItsBackingFile) {
     }
 }
 
+// Overlays of qemu-img's making over both kinds of base: the same disk for both of us, before and after a
+// commit.
+TEST(TransferTest, OverlaysOfQemuAreReadWrittenAndCommitted) {
+    for (const char* format : {"raw", "qcow2"}) {
+        const Folder folder;
+        auto model = mixed_content();
+        (void)folder.file("plain", model);
+        const std::string base = folder / (std::string("base.") + format);
+        const std::string top = folder / "top.qcow2";
+        ASSERT_EQ(
+            run_program(fmt::format("qemu-img convert -f raw -O {} {} {}", format, folder / "plain", base))
+                .code,
+            0);
+        const auto made = run_program(fmt::format(
+            "qemu-img create -f qcow2 -o cluster_size=4096 -b {} -F {} {} 12M", base, format, top));
+        ASSERT_EQ(made.code, 0) << made.output;
+        model.resize(12 * kMiB);
+        const DiskOptions options{.path = top, .backing = BackingPolicy::On};
+        EXPECT_TRUE(all_of(options) == model);
+        {
+            const auto disk = open_disk(options);
+            ASSERT_TRUE(disk.has_value()) << disk.error().message;
+            std::minstd_rand random(1);
+            for (int i = 0; i < 60; ++i) {
+                const u64 at = random() % (12 * kMiB / 512 - 40) * 512;
+                const auto bytes = pattern((1 + random() % 40) * 512, static_cast<u32>(i));
+                if (i % 5 == 0) {
+                    ASSERT_EQ(run(**disk, BlockOperation::WriteZeroes, at, {}, bytes.size(), true),
+                              BlockStatus::Ok);
+                    std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(at), bytes.size(), u8{0});
+                } else {
+                    ASSERT_EQ(write(**disk, at, bytes), BlockStatus::Ok);
+                    std::ranges::copy(bytes, model.begin() + static_cast<std::ptrdiff_t>(at));
+                }
+            }
+        }
+        const auto as_qemu_reads = [&](const std::string& path, const char* kind) {
+            EXPECT_EQ(
+                run_program(fmt::format("qemu-img convert -f {} -O raw {} {}", kind, path, folder / "out"))
+                    .code,
+                0);
+            return folder.content("out");
+        };
+        EXPECT_EQ(qemu_check(top), 0);
+        EXPECT_TRUE(as_qemu_reads(top, "qcow2") == model);
+        ASSERT_TRUE(commit_disk(options, nullptr).has_value());
+        EXPECT_EQ(qemu_check(top), 0);
+        EXPECT_TRUE(as_qemu_reads(base, format) == model);
+        EXPECT_TRUE(as_qemu_reads(top, "qcow2") == model);
+    }
+}
+
 TEST(TransferTest, DisksAreResized) {
     const Folder folder;
     for (const char* name : {"disk.img", "disk.qcow2"}) {
