@@ -53,6 +53,17 @@ struct NetConfig {
     u16 mtu = 0;         // as the guest is told; 0: it is not
 };
 
+enum class PciPlace : u8 {
+    Bus0,      // the next free slot
+    RootPort,  // behind a PCI Express root port of its own
+};
+
+// A serial port on a PCI card. The backend stays the caller's; it must stay until the VM has ended.
+struct PciSerialConfig {
+    CharBackend* backend;
+    PciPlace place = PciPlace::Bus0;
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -80,8 +91,8 @@ struct MachineConfig {
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.
     CharBackend* serial = nullptr;
 
-    // The far ends of further serial ports, on PCI cards; `pc` only. Likewise.
-    std::vector<CharBackend*> pci_serials{};  // NOLINT(readability-redundant-member-init)
+    // The far ends of further serial ports, on PCI cards; `pc` only.
+    std::vector<PciSerialConfig> pci_serials{};  // NOLINT(readability-redundant-member-init)
 
     // Observers, for traces. Stay the caller's, longer than the VM. Null: none.
     CpuTracer* tracer = nullptr;

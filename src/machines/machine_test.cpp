@@ -122,7 +122,7 @@ struct MachineTest : testing::TestWithParam<MachineKind> {
     [[nodiscard]] MachineConfig config() {
         MachineConfig config{.kind = GetParam(), .memory = 16 * kMiB, .kernel = path, .serial = &listener};
         config.rng = with_devices;
-        if (with_devices && GetParam() == MachineKind::Pc) config.pci_serials = {&card_listener};
+        if (with_devices && GetParam() == MachineKind::Pc) config.pci_serials = {{.backend = &card_listener}};
         return config;
     }
     Ending run(const Code& code, OnReset on_reset = OnReset::End) {

@@ -321,9 +321,9 @@ def case_hpet():
             power_off(console)
 
 
-def pci_serial(arch, options, irq, controller):
+def pci_serial(arch, options, irq, controller, place=()):
     kernel, initrd = guest(arch)
-    result = subprocess.run([OPTIONS.pci_serial, kernel, initrd, f"quiet {options}"], stdin=subprocess.DEVNULL,
+    result = subprocess.run([OPTIONS.pci_serial, kernel, initrd, f"quiet {options}", *place], stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, errors="replace", timeout=300, check=False)
     text = result.stdout.replace("\r", "")
     equal((result.returncode, result.stderr), (0, ""), "exit code and messages")
@@ -335,6 +335,11 @@ def pci_serial(arch, options, irq, controller):
 def case_pci_serial():
     """A PCI interrupt pin by _PRT to the I/O APIC."""
     pci_serial("amd64", "", 17, "IO-APIC +17-fasteoi")
+
+
+def case_pci_serial_port():
+    """Behind a root port."""
+    pci_serial("amd64", "", 17, "IO-APIC +17-fasteoi", ["port"])
 
 
 def case_pci_serial_pic():

@@ -1,6 +1,7 @@
-// Boots a guest with a serial port on a PCI card besides COM1, and talks to it by both.
+// Boots a guest with a serial port on a PCI card besides COM1, and talks to it by both. With `port` the card
+// is behind a root port.
 //
-//     pci_serial KERNEL INITRD "KERNEL OPTIONS"
+//     pci_serial KERNEL INITRD "KERNEL OPTIONS" [port]
 //
 // The card's far end answers every line with "echo " and the line. The guest is told to send it a line and to
 // say what came back; what it says goes to the standard output.
@@ -47,7 +48,8 @@ public:
 
 private:
     const std::vector<std::string> kCommands = {
-        "T=$(dmesg | sed -n 's/^.*0000:00:01.0: \\(ttyS[0-9]*\\) at I.O.*16550A.*/\\1/p'); echo port $T\n",
+        "T=$(dmesg | sed -n 's/^.*0000:0[01]:0[01].0: \\(ttyS[0-9]*\\) at I.O.*16550A.*/\\1/p'); echo port "
+        "$T\n",
         "stty -F /dev/$T raw -echo; exec 3<>/dev/$T; echo hello >&3; read -t 20 ANSWER <&3; echo got "
         "$ANSWER\n",
         "i=0; while [ $i -lt 200 ]; do echo line $i >&3; read -t 20 A <&3; [ \"$A\" = \"echo line $i\" ] || "
@@ -82,16 +84,17 @@ int complain(const std::string& message) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 4) return complain("usage: pci_serial KERNEL INITRD OPTIONS");
+    if (argc != 4 && argc != 5) return complain("usage: pci_serial KERNEL INITRD OPTIONS");
     auto vm = tessera::Vm::create(1, tessera::OnReset::End);
     if (!vm) return complain(vm.error().message);
     Operator com1((*vm)->loop());
     Echo card((*vm)->loop());
+    const auto place = argc == 5 ? tessera::PciPlace::RootPort : tessera::PciPlace::Bus0;
     const auto built = tessera::build_machine(**vm, {.kernel = argv[1],
                                                      .initrd = argv[2],
                                                      .cmdline = std::string("console=ttyS0 ") + argv[3],
                                                      .serial = &com1,
-                                                     .pci_serials = {&card}});
+                                                     .pci_serials = {{.backend = &card, .place = place}}});
     if (!built) return complain(built.error().message);
     (*vm)->start();
     const auto ending = (*vm)->wait().kind;

@@ -247,12 +247,13 @@ Status Board::add_pci() {
                                                                         .board = lock_,
                                                                         .reset_register = reset_control_});
     if (auto status = pci_->add(); !status) return status;
-    for (CharBackend* backend : config_.pci_serials) {
-        PciSerial& serial = *pci_serials_.emplace_back(std::make_unique<PciSerial>(*backend, vm_));
-        if (auto status = pci_->attach(fmt::format("PCI serial port {}", pci_serials_.size()),
-                                       serial.function(), serial.lock());
-            !status)
-            return status;
+    for (const PciSerialConfig& serial : config_.pci_serials) {
+        PciSerial& card = *pci_serials_.emplace_back(std::make_unique<PciSerial>(*serial.backend, vm_));
+        const std::string name = fmt::format("PCI serial port {}", pci_serials_.size());
+        auto status = serial.place == PciPlace::RootPort
+                          ? pci_->attach_behind_port(name, card.function(), card.lock())
+                          : pci_->attach(name, card.function(), card.lock());
+        if (!status) return status;
     }
     return {};
 }
