@@ -3,9 +3,8 @@
 #include "devices/pci/pci_rig.h"
 #include "devices/testing/device_fuzz.h"
 
+namespace tessera {
 namespace {
-
-using namespace tessera;
 
 // Mostly where something is, sometimes anywhere.
 u64 any_address(testing_rig::Choices& choices) {
@@ -51,11 +50,13 @@ void attack(std::span<const u8> input) {
 }
 
 }  // namespace
+}  // namespace tessera
 
 // NOLINTNEXTLINE(readability-identifier-naming): libFuzzer fixes this name.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
-    if (data[0] % 2 == 0) return testing_rig::fuzz_device<pci::PciFunctionRig>(data + 1, size - 1);
-    attack(std::span(data, size).subspan(1));
+    if (data[0] % 2 == 0)
+        return tessera::testing_rig::fuzz_device<tessera::pci::PciFunctionRig>(data + 1, size - 1);
+    tessera::attack(std::span(data, size).subspan(1));
     return 0;
 }

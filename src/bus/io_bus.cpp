@@ -18,6 +18,7 @@ Status IoBus::add(std::string name, u64 base, u64 size, IoDevice& device, Lock& 
     return add_fixed({.name = std::move(name),
                       .kind = Kind::Fixed,
                       .size = size,
+                      .placed = true,
                       .base = base,
                       .device = &device,
                       .lock = &lock});
@@ -27,23 +28,23 @@ Status IoBus::reserve(std::string name, u64 base, u64 size) {
     return add_fixed({.name = std::move(name),
                       .kind = Kind::Fixed,
                       .size = size,
+                      .placed = true,
                       .base = base,
                       .device = nullptr,
                       .lock = nullptr});
 }
 
 Status IoBus::add_fixed(Owner owner) {
-    const u64 base = owner.base.value_or(0);
+    const u64 base = owner.base;
     if (owner.size == 0 || base + (owner.size - 1) < base)
         return fail(Errc::InvalidArgument,
                     fmt::format("{}: bad address range {:#x}+{:#x}", owner.name, base, owner.size));
     const u64 last = base + (owner.size - 1);
     for (const Owner& other : owners_) {
-        if (other.kind != Kind::Fixed || *other.base > last || *other.base + (other.size - 1) < base)
-            continue;
+        if (other.kind != Kind::Fixed || other.base > last || other.base + (other.size - 1) < base) continue;
         return fail(Errc::InvalidArgument,
                     fmt::format("{} at {:#x}-{:#x} overlaps {} at {:#x}-{:#x}", owner.name, base, last,
-                                other.name, *other.base, *other.base + (other.size - 1)));
+                                other.name, other.base, other.base + (other.size - 1)));
     }
     owners_.push_back(std::move(owner));
     grow();
@@ -56,7 +57,8 @@ IoBus::RangeId IoBus::add_movable(std::string name, u64 size, IoDevice& device, 
     owners_.push_back({.name = std::move(name),
                        .kind = Kind::Movable,
                        .size = size,
-                       .base = std::nullopt,
+                       .placed = false,
+                       .base = 0,
                        .device = &device,
                        .lock = &lock});
     grow();
@@ -80,14 +82,16 @@ void IoBus::place(RangeId id, std::optional<u64> base) {
     const std::scoped_lock guard(mutex_);
     Owner& owner = owners_[id];
     TESSERA_ASSERT(owner.kind == Kind::Movable, "our buses place only ranges they added as movable");
-    if (base && *base + (owner.size - 1) < *base) base.reset();
-    if (owner.base == base) return;
-    owner.base = base;
+    const u64 at = base.value_or(0);
+    const bool placed = base.has_value() && at + (owner.size - 1) >= at;
+    if (owner.placed == placed && (!placed || owner.base == at)) return;
+    owner.placed = placed;
+    owner.base = at;
     rebuild(id);
 }
 
 bool IoBus::add_pieces(std::size_t owner) {
-    const u64 base = *owners_[owner].base;
+    const u64 base = owners_[owner].base;
     const u64 last = base + (owners_[owner].size - 1);
     auto at = std::ranges::lower_bound(pieces_, base, {}, &Piece::last);
     for (u64 first = base;;) {
@@ -109,7 +113,7 @@ void IoBus::rebuild(RangeId moved) {
     pieces_.clear();
     for (const Kind kind : {Kind::Fixed, Kind::Movable})
         for (std::size_t n = 0; n < owners_.size(); ++n)
-            if (owners_[n].kind == kind && owners_[n].base && !add_pieces(n) && n == moved)
+            if (owners_[n].kind == kind && owners_[n].placed && !add_pieces(n) && n == moved)
                 overlaps_.fetch_add(1, std::memory_order_relaxed);
 
     const u64 next = generation_.load(std::memory_order_relaxed) + 1;

@@ -71,8 +71,9 @@ private:
         std::string name;
         Kind kind;
         u64 size;
-        std::optional<u64> base;  // under mutex_
-        IoDevice* device;         // null: reserved
+        bool placed;  // this and the next under mutex_
+        u64 base;
+        IoDevice* device;  // null: reserved
         Lock* lock;
     };
     // A stretch of addresses with one owner: all of a range, or what others leave of it.

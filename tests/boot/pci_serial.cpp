@@ -5,9 +5,9 @@
 //
 // The card's far end answers every line with "echo " and the line. The guest is told to send it a line and to
 // say what came back; what it says goes to the standard output.
+#include <array>
 #include <cstdio>
 #include <string>
-#include <vector>
 
 #include "machines/machine.h"
 
@@ -35,6 +35,17 @@ private:
     std::string waiting_;  // on the loop's thread
 };
 
+constexpr std::array kCommands = {
+    "T=$(dmesg | sed -n 's/^.*0000:0[01]:0[01].0: \\(ttyS[0-9]*\\) at I.O.*16550A.*/\\1/p'); echo port "
+    "$T\n",
+    "stty -F /dev/$T raw -echo; exec 3<>/dev/$T; echo hello >&3; read -t 20 ANSWER <&3; echo got "
+    "$ANSWER\n",
+    "i=0; while [ $i -lt 200 ]; do echo line $i >&3; read -t 20 A <&3; [ \"$A\" = \"echo line $i\" ] || "
+    "echo bad $A; "
+    "i=$((i + 1)); done; echo lines $i\n",
+    "grep $T /proc/interrupts; dmesg | grep -c 'nobody cared'\n",
+    "[ -d /sys/firmware/acpi ] && poweroff || reboot\n"};
+
 class Operator final : public FarEnd {
 public:
     using FarEnd::FarEnd;
@@ -47,16 +58,6 @@ public:
     }
 
 private:
-    const std::vector<std::string> kCommands = {
-        "T=$(dmesg | sed -n 's/^.*0000:0[01]:0[01].0: \\(ttyS[0-9]*\\) at I.O.*16550A.*/\\1/p'); echo port "
-        "$T\n",
-        "stty -F /dev/$T raw -echo; exec 3<>/dev/$T; echo hello >&3; read -t 20 ANSWER <&3; echo got "
-        "$ANSWER\n",
-        "i=0; while [ $i -lt 200 ]; do echo line $i >&3; read -t 20 A <&3; [ \"$A\" = \"echo line $i\" ] || "
-        "echo bad $A; "
-        "i=$((i + 1)); done; echo lines $i\n",
-        "grep $T /proc/interrupts; dmesg | grep -c 'nobody cared'\n",
-        "[ -d /sys/firmware/acpi ] && poweroff || reboot\n"};
     std::string line_;
     std::size_t said_ = 0;
 };

@@ -47,6 +47,7 @@ Resources windows(const PciDescription& pci) {
 // [ACPI 6.5 6.2.13]: every pin of every device, straight to the I/O APIC, or by a link device to the 8259s.
 Aml routing(std::string_view name, bool by_links) {
     std::vector<Aml> entries;
+    entries.reserve(std::size_t{kDevices} * kPins);
     for (u32 device = 0; device < kDevices; ++device)
         for (u32 pin = 0; pin < kPins; ++pin) {
             const unsigned line = pci_interrupt_line(device, pin);

@@ -271,7 +271,10 @@ void ConfigSpace::place_bars_again() {
     placed_.fill(std::nullopt);
     if (uplink_ == nullptr) return;
     for (unsigned bar = 0; bar < bars_.size(); ++bar)
-        if (bars_[bar].size != 0) uplink_->place_bar(bar, placed_[bar] = bar_address(bar));
+        if (bars_[bar].size != 0) {
+            placed_[bar] = bar_address(bar);
+            uplink_->place_bar(bar, placed_[bar]);
+        }
 }
 
 bool ConfigSpace::messages_enabled() const {

@@ -24,17 +24,14 @@ TEST(PlacementTest, EveryBarGetsAnAlignedAddressOfItsOwnAndIsDecoded) {
     for (TestCard* card : {&world.card, &world.far_card}) {
         const ConfigSpace& config = card->config();
         for (const unsigned bar : {0U, 1U, 4U}) {
-            const auto address = config.bar_address(bar);
-            ASSERT_TRUE(address) << bar;
-            EXPECT_EQ(*address % config.bars()[bar].size, 0U);
-            memory.push_back({*address, config.bars()[bar].size});
+            const u64 address = config.bar_address(bar).value_or(1);
+            EXPECT_EQ(address % config.bars()[bar].size, 0U);
+            memory.push_back({address, config.bars()[bar].size});
             const auto& window = bar == 4 ? kPlacement.memory64 : kPlacement.memory;
-            EXPECT_GE(*address, window.first);
-            EXPECT_LE(*address, window.last);
+            EXPECT_GE(address, window.first);
+            EXPECT_LE(address, window.last);
         }
-        const auto io = config.bar_address(2);
-        ASSERT_TRUE(io);
-        EXPECT_GE(*io, 0x1000U);
+        EXPECT_GE(config.bar_address(2).value_or(0), 0x1000U);
         EXPECT_FALSE(config.command().has(Command::BusMaster)) << "that is the driver's";
     }
     for (std::size_t a = 0; a < memory.size(); ++a)
@@ -49,10 +46,10 @@ TEST(PlacementTest, WhatIsBehindABridgeIsReachable) {
     ASSERT_TRUE(place_all(world.root, kPlacement));
     std::array<std::byte, 1> data{};
     for (const unsigned bar : {0U, 4U}) {
-        world.memory.read(*world.far_card.config().bar_address(bar), data);
+        world.memory.read(world.far_card.config().bar_address(bar).value_or(0), data);
         EXPECT_EQ(data[0], std::byte{0x77}) << bar;
     }
-    world.ports.read(*world.far_card.config().bar_address(2), data);
+    world.ports.read(world.far_card.config().bar_address(2).value_or(0), data);
     EXPECT_EQ(data[0], std::byte{0x77});
     EXPECT_EQ(world.port.config().get8(kSecondaryBus), 1);
     EXPECT_EQ(world.port.config().get8(kSubordinateBus), 1);
@@ -89,7 +86,7 @@ TEST(PlacementTest, WithoutAHighWindowLargeBarsGoBelow4GiB) {
     Placement low = kPlacement;
     low.memory64 = {};
     ASSERT_TRUE(place_all(world.root, low));
-    EXPECT_LT(*world.card.config().bar_address(4), 0xe000'0000U);
+    EXPECT_LT(world.card.config().bar_address(4).value_or(~u64{0}), 0xe000'0000U);
 }
 
 }  // namespace
