@@ -68,10 +68,13 @@ public:
             {reinterpret_cast<const u8*>(report.data()), std::min(report.size(), kMostContent)});
         while (!link_->broken()) {
             const bool more_frames = take_frames();
-            const bool more_output = stack_.flush(now_ms());
+            const u64 now = now_ms();
+            (void)stack_.run_due(now);
+            const bool more_output = stack_.flush(now);
             wire_.wake();
             int timeout_ms = 0;
-            if (!more_frames && !more_output && link_->in().sleep()) timeout_ms = until_due();
+            if (!more_frames && !more_output && link_->in().sleep())
+                timeout_ms = until(stack_.run_due(now), now);
             if (sockets_.wait(timeout_ms, stack_, now_ms) && !take_messages()) return 0;
         }
         return 1;
@@ -93,11 +96,7 @@ private:
         if (wake) link_->wake_peer();
         return true;
     }
-    int until_due() {
-        const u64 now = now_ms();
-        const u64 due = stack_.run_due(now);
-        (void)stack_.flush(now);
-        wire_.wake();
+    static int until(u64 due, u64 now) {
         constexpr u64 kLongest = 3'600'000;
         return static_cast<int>(due <= now ? 0 : std::min(due - now, kLongest));
     }

@@ -30,6 +30,7 @@ Tcp::Tcp(Host& host, Output& output)
     for (u32 id = kMostConnections; id-- > 0;) free_.push_back(id);
     due_.reserve(kMostConnections);
     turn_.reserve(kMostConnections);
+    later_.reserve(kMostConnections);
 }
 
 // [RFC 6528]: hard to guess, and growing for the same pair.
@@ -55,9 +56,11 @@ std::optional<u32> Tcp::take_slot(const Key& key, u64 now_ms) {
     const u32 id = free_.back();
     free_.pop_back();
     Connection& connection = connections_[id];
-    const bool listed = connection.listed;  // its number may be in due_ still
+    const bool listed = connection.listed;  // its number may be in due_ still, and in later_
+    const bool later = connection.acknowledge_later;
     connection = {};
     connection.listed = listed;
+    connection.acknowledge_later = later;
     connection.key = key;
     connection.heard_ms = now_ms;
     by_key_.emplace(key, id);
@@ -343,7 +346,7 @@ void Tcp::take_acknowledgement(u32 id, const Segment& segment, u64 now_ms) {
     }
 }
 
-void Tcp::in_order(u32 id, const Segment& segment, u64 /*now_ms*/) {
+void Tcp::in_order(u32 id, const Segment& segment, u64 now_ms) {
     Connection& connection = connections_[id];
     if (connection.guest_finished) {
         if (segment.length() != 0) {  // its FIN again
@@ -352,7 +355,7 @@ void Tcp::in_order(u32 id, const Segment& segment, u64 /*now_ms*/) {
         }
         return;
     }
-    take_data(id, segment);
+    take_data(id, segment, now_ms);
     if (connections_[id].state == State::Free) return;
     if (segment.has(TcpFlags::kFin) &&
         connection.receive_next == segment.sequence + static_cast<u32>(segment.data.size())) {
@@ -365,7 +368,7 @@ void Tcp::in_order(u32 id, const Segment& segment, u64 /*now_ms*/) {
     }
 }
 
-void Tcp::take_data(u32 id, const Segment& segment) {
+void Tcp::take_data(u32 id, const Segment& segment, u64 now_ms) {
     Connection& connection = connections_[id];
     const u32 known = connection.receive_next - segment.sequence;
     if (known >= segment.data.size()) return;
@@ -375,8 +378,30 @@ void Tcp::take_data(u32 id, const Segment& segment) {
     const std::size_t taken = to_host(id, data);
     if (connections_[id].state == State::Free) return;
     connection.receive_next += static_cast<u32>(taken);
-    connection.acknowledge = true;
-    mark(id);
+    if (taken == segment.data.size() - known)
+        owe_acknowledgement(id, static_cast<u32>(taken), now_ms);
+    else
+        connection.acknowledge = true;
+    if (connection.acknowledge) mark(id);
+}
+
+void Tcp::owe_acknowledgement(u32 id, u32 bytes, u64 now_ms) {
+    Connection& connection = connections_[id];
+    if (now_ms - connection.data_ms > kPauseMs) connection.flow_bytes = 0;
+    connection.data_ms = now_ms;
+    connection.flow_bytes = std::min(connection.flow_bytes + bytes, kQuickBytes);
+    const u32 owed = connection.receive_next - connection.acknowledged;
+    const u32 window = connection.scaled ? kReceiveWindow : 65535;
+    // Of a socket that is full the guest hears at once.
+    if (connection.flow_bytes < kQuickBytes || owed >= std::min(kAcknowledgeEvery, window / 4) ||
+        connection.queue.size() != 0) {
+        connection.acknowledge = true;
+        return;
+    }
+    if (connection.acknowledge_later) return;
+    connection.acknowledge_later = true;
+    if (later_.empty()) later_due_ms_ = now_ms + kAcknowledgeDelayMs;
+    later_.push_back(id);
 }
 
 // Returns how much was taken; the guest sends the rest again.

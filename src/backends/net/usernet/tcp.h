@@ -27,6 +27,13 @@ public:
     static constexpr unsigned kMostHandshakeTries = 6;
     static constexpr u64 kIdleMs = 7'200'000;  // then the guest is asked whether it is there
     static constexpr u64 kProbeMs = 75'000;
+    // A guest sends what an acknowledgement makes room for, and pays for each with an interrupt: once a
+    // stream flows, it gets few large ones rather than many small ones.
+    static constexpr u32 kQuickBytes =
+        256 * 1024;  // after a pause: each at once, so that its window can grow
+    static constexpr u64 kPauseMs = 200;
+    static constexpr u32 kAcknowledgeEvery = 32 * 1024;
+    static constexpr u64 kAcknowledgeDelayMs = 2;
 
     void segment(const Packet& packet, u64 now_ms);
 
@@ -64,11 +71,12 @@ private:
         State state = State::Free;
         bool listed = false;  // in due_
         bool mac_known = false;
-        bool scaled = false;         // both ends scale their windows
-        bool acknowledge = false;    // the guest is owed one
-        bool readable = false;       // the socket may have more than was seen
-        bool host_finished = false;  // behind what the socket has comes nothing
-        bool end_known = false;      // fin_sequence is
+        bool scaled = false;             // both ends scale their windows
+        bool acknowledge = false;        // the guest is owed one
+        bool acknowledge_later = false;  // in later_
+        bool readable = false;           // the socket may have more than was seen
+        bool host_finished = false;      // behind what the socket has comes nothing
+        bool end_known = false;          // fin_sequence is
         bool guest_finished = false;
         bool host_told = false;  // of it
         u8 guest_scale = 0;
@@ -79,7 +87,10 @@ private:
         Key key;
         // Guest to host.
         u32 receive_next = 0;
-        u32 window_edge = 0;  // the guest has been told that it may send up to here
+        u32 window_edge = 0;   // the guest has been told that it may send up to here
+        u32 acknowledged = 0;  // and that we have all before this
+        u32 flow_bytes = 0;    // received without a pause, up to kQuickBytes
+        u64 data_ms = 0;       // when the last came
         ByteQueue queue;
         // Host to guest. The socket's first byte is send_unacknowledged.
         u32 send_unacknowledged = 0;
@@ -104,7 +115,8 @@ private:
     bool handshake_done(u32 id, const Segment& segment);
     void take_acknowledgement(u32 id, const Segment& segment, u64 now_ms);
     void take_window(Connection& connection, const Segment& segment);
-    void take_data(u32 id, const Segment& segment);
+    void take_data(u32 id, const Segment& segment, u64 now_ms);
+    void owe_acknowledgement(u32 id, u32 bytes, u64 now_ms);
     std::size_t to_host(u32 id, Bytes data);
     void drain_queue(u32 id);
     void finish_host(u32 id);
@@ -139,9 +151,11 @@ private:
     std::vector<u32> free_;
     std::unordered_map<Key, u32, Hash> by_key_;
     ChunkPool pool_;
-    std::vector<u32> due_;   // connections with something to send
-    std::vector<u32> turn_;  // those of this flush
-    bool blocked_ = false;   // the wire has no room
+    std::vector<u32> due_;    // connections with something to send
+    std::vector<u32> turn_;   // those of this flush
+    std::vector<u32> later_;  // connections that are owed an acknowledgement, but not at once
+    u64 later_due_ms_ = kNever;
+    bool blocked_ = false;  // the wire has no room
     u64 next_due_ms_ = kNever;
 };
 

@@ -80,7 +80,10 @@ std::size_t Tcp::write_tcp(Room to, Connection& connection, const Header& header
     put16(to, 0, connection.key.remote.port);
     put16(to, 2, connection.key.guest.port);
     put32(to, 4, header.sequence);
-    if ((header.flags & TcpFlags::kAck) != 0) put32(to, 8, connection.receive_next);
+    if ((header.flags & TcpFlags::kAck) != 0) {
+        put32(to, 8, connection.receive_next);
+        connection.acknowledged = connection.receive_next;
+    }
     put8(to, 12, static_cast<u32>(header.size / 4 << 4));
     put8(to, 13, header.flags);
     if ((header.flags & TcpFlags::kRst) == 0) put16(to, 14, window_field(connection, syn));
@@ -265,7 +268,19 @@ void Tcp::arm_if_idle(Connection& connection, u64 now_ms) {
 }
 
 u64 Tcp::run_due(u64 now_ms) {
-    if (now_ms < next_due_ms_) return next_due_ms_;
+    if (now_ms >= later_due_ms_) {
+        later_due_ms_ = kNever;
+        for (const u32 id : later_) {
+            Connection& connection = connections_[id];
+            connection.acknowledge_later = false;
+            if (connection.state != State::Open || connection.acknowledged == connection.receive_next)
+                continue;
+            connection.acknowledge = true;
+            mark(id);
+        }
+        later_.clear();
+    }
+    if (now_ms < next_due_ms_) return std::min(next_due_ms_, later_due_ms_);
     next_due_ms_ = kNever;
     for (u32 id = 0; id < connections_.size(); ++id) {
         Connection& connection = connections_[id];
@@ -273,7 +288,7 @@ u64 Tcp::run_due(u64 now_ms) {
         if (connection.due_ms <= now_ms) timeout(id, now_ms);
         if (connection.state != State::Free) next_due_ms_ = std::min(next_due_ms_, connection.due_ms);
     }
-    return next_due_ms_;
+    return std::min(next_due_ms_, later_due_ms_);
 }
 
 void Tcp::timeout(u32 id, u64 now_ms) {

@@ -225,6 +225,38 @@ TEST_F(UsernetTcpTest, QueuedBytesOfAllConnectionsAreBounded) {
     EXPECT_GE(accepted, Tcp::kMostQueued / 2);
 }
 
+TEST_F(UsernetTcpTest, AFlowingStreamIsAcknowledgedInLargePiecesAndItsEndSoon) {
+    open();
+    u32 sequence = 1001;
+    const auto push = [&](std::size_t size) {
+        send({.sequence = sequence, .acknowledged = expects, .flags = kAck, .data = Buffer(size, 'x')});
+        sequence += static_cast<u32>(size);
+    };
+    for (u32 bytes = 0; bytes + 8192 < Tcp::kQuickBytes; bytes += 8192) {
+        push(8192);
+        EXPECT_EQ(next_tcp().acknowledged, sequence) << "at first each, for the guest's window to grow";
+    }
+    push(8192);
+    wire.sent.clear();
+    int acknowledgements = 0;
+    for (int i = 0; i < 40; ++i) {
+        push(8192);
+        while (!silent()) {
+            EXPECT_EQ(next_tcp().acknowledged, sequence);
+            ++acknowledgements;
+        }
+    }
+    EXPECT_EQ(acknowledgements, 10) << "each 32 KiB";
+    push(100);
+    EXPECT_TRUE(silent());
+    pass(Tcp::kAcknowledgeDelayMs);
+    EXPECT_EQ(next_tcp().acknowledged, sequence);
+    pass(Tcp::kPauseMs + 1);
+    push(100);
+    EXPECT_EQ(next_tcp().acknowledged, sequence) << "after a pause at once again";
+    EXPECT_TRUE(silent());
+}
+
 TEST_F(UsernetTcpTest, KeepAlivesOfTheGuestAreAnswered) {
     open();
     send({.sequence = 1000, .acknowledged = expects, .flags = kAck});
