@@ -9,7 +9,7 @@
 #include "backends/block/disk_options.h"
 #include "backends/block/transfer/transfer.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's name
 class App;
 }
 
