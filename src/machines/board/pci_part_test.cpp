@@ -1,9 +1,11 @@
 #include "machines/board/pci_part.h"
 
+#include <atomic>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "devices/pci/pci_rig.h"
@@ -38,7 +40,7 @@ struct PciPartTest : testing::Test {
     pci::RecordingMessages messages;
     testing_rig::RecordingSink io_apic;
     testing_rig::RecordingSink pic;
-    NullLock board;
+    MutexLock board;
     NullLock lock;
     pci::OneByte reset_register;
     pci::TestCard card;
@@ -123,6 +125,46 @@ TEST_F(PciPartTest, EcamOnTopOfAnotherRangeIsRefusedWithBothNames) {
     ASSERT_FALSE(clash);
     EXPECT_NE(clash.error().message.find("memory above 3 GiB"), std::string::npos) << clash.error().message;
     EXPECT_NE(clash.error().message.find("ECAM"), std::string::npos);
+}
+
+// One CPU moves BARs and turns interrupts off and on, another uses the BARs, a worker signals: every access
+// arrives or finds nobody, and in the end the pin is as the card wants it.
+TEST_F(PciPartTest, CpusAndWorkersDoNotDisturbEachOther) {
+    constexpr unsigned kRounds = 3000;
+    MutexLock card_lock;
+    ASSERT_TRUE(build());
+    ASSERT_TRUE(part->attach("card", card, card_lock));
+    ASSERT_TRUE(part->power_on());
+    card.registers.value = 0x5a;
+    std::atomic<bool> stop = false;
+    std::atomic<u64> wrong = 0;
+    std::thread user([&] {
+        std::array<std::byte, 1> data{};
+        for (u64 n = 0; !stop.load(); ++n) {
+            mmio.read(0xc100'0000 + n % 4 * 0x10'0000, data);
+            if (data[0] != std::byte{0x5a} && data[0] != std::byte{0xff}) ++wrong;
+        }
+    });
+    std::thread worker([&] {
+        for (unsigned n = 0; !stop.load(); ++n) {
+            const LockGuard guard(card_lock);
+            card.config().set_interrupt(n % 2 == 0);
+            card.msix.signal(n % 70);
+        }
+    });
+    for (u32 n = 0; n < kRounds; ++n) {
+        config_write(1, 0x10, 0xc100'0000 + n % 4 * 0x10'0000);
+        config_write(1, 0x04, n % 3 == 0 ? 0x405 : 7);
+    }
+    stop = true;
+    user.join();
+    worker.join();
+    EXPECT_EQ(wrong, 0U);
+    config_write(1, 0x04, 7);
+    card.config().set_interrupt(true);
+    EXPECT_TRUE(io_apic.levels[17]);
+    card.config().set_interrupt(false);
+    EXPECT_FALSE(io_apic.levels[17]);
 }
 
 TEST(MessagesToMemoryTest, InterruptsGoToTheApicsAndOthersToMemoryOrNowhere) {
