@@ -98,25 +98,6 @@ void empty_root(Report& report) {
         report.done("empty root", "no files");
 }
 
-// The first process of a PID namespace is the child of the one that asked for it. The parent is left with
-// nothing but waiting.
-void split(bool own_pids) {
-    const pid_t child = fork();
-    if (child == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        return;
-    }
-    if (child < 0) {
-        if (!own_pids) return;  // one process then
-        _exit(1);
-    }
-    (void)syscall(SYS_close_range, 0U, ~0U, 0U);
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
-}
-
 void limit_resources(Report& report) {
     const auto limit = [](__rlimit_resource which, rlim_t value) {
         rlimit now{};
@@ -144,6 +125,29 @@ void drop_capabilities(Report& report) {
         report.refused("capabilities", "cannot drop them");
     else
         report.done("capabilities", "none");
+}
+
+// The first process of a PID namespace is the child of the one that asked for it. The parent is left with
+// nothing but waiting.
+void split(bool own_pids) {
+    const pid_t child = fork();
+    if (child == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        return;
+    }
+    if (child < 0) {
+        if (!own_pids) return;  // one process then
+        _exit(1);
+    }
+    Report nobody_reads;
+    (void)syscall(SYS_close_range, 0U, ~0U, 0U);
+    drop_capabilities(nobody_reads);
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)filter_system_calls(Needs::Waiting);
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
 // [LINUX-LANDLOCK]: no access to files at all, no signals and no abstract sockets of others. Numbers of our

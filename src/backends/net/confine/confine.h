@@ -11,8 +11,9 @@ namespace tessera::net {
 
 // What a helper goes on needing.
 enum class Needs : u8 {
-    Sockets,   // to make and connect Internet sockets, and no others
-    NoSockets  // those it has
+    Sockets,    // to make and connect Internet sockets, and no others
+    NoSockets,  // those it has
+    Waiting     // for its child; only confine() itself uses it
 };
 
 struct Layer {

@@ -28,6 +28,8 @@ constexpr std::array kAlways{
     SYS_setsockopt,     SYS_getsockname, SYS_fstat,      SYS_newfstatat,      SYS_tgkill,
     SYS_rt_sigaction,   SYS_fcntl};
 
+constexpr std::array kToWait{SYS_wait4, SYS_exit_group, SYS_restart_syscall, SYS_rt_sigreturn};
+
 class Program {
 public:
     void add(u16 code, u32 value, u8 if_true = 0, u8 if_false = 0) {
@@ -88,11 +90,15 @@ bool filter_system_calls(Needs needs) {
     program.add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
     program.verdict(SECCOMP_RET_KILL_PROCESS);
     program.load(offsetof(seccomp_data, nr));
-    for (const long call : kAlways) program.allow_if(call);
-    allow_data_memory(program, SYS_mmap);
-    program.load(offsetof(seccomp_data, nr));
-    allow_data_memory(program, SYS_mprotect);
-    program.load(offsetof(seccomp_data, nr));
+    if (needs == Needs::Waiting) {
+        for (const long call : kToWait) program.allow_if(call);
+    } else {
+        for (const long call : kAlways) program.allow_if(call);
+        allow_data_memory(program, SYS_mmap);
+        program.load(offsetof(seccomp_data, nr));
+        allow_data_memory(program, SYS_mprotect);
+        program.load(offsetof(seccomp_data, nr));
+    }
     if (needs == Needs::Sockets) allow_internet_sockets(program);
     // Refused rather than deadly: a C library that asks for something new gets an error, as from an old
     // kernel.
