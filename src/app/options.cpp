@@ -51,6 +51,7 @@ struct Typed {
     std::vector<std::string> disks;
     std::vector<std::string> nets;
     std::vector<std::string> forwards;
+    std::string balloon;
     std::vector<std::string> traces;
 };
 
@@ -143,6 +144,31 @@ std::string check_nets(const Typed& typed, std::vector<NetOption>& nets) {
     return {};
 }
 
+// A size, which may be left out, and settings.
+std::string check_balloon(const std::string& typed, u64 memory, std::optional<BalloonConfig>& balloon) {
+    if (typed.empty()) return {};
+    balloon.emplace();
+    std::string_view rest = typed;
+    for (bool first = true; !rest.empty(); first = false) {
+        const auto comma = rest.find(',');
+        const std::string part(rest.substr(0, comma));
+        rest.remove_prefix(comma == std::string_view::npos ? rest.size() : comma + 1);
+        const auto size = parse_size(part);
+        if (part == "deflate-on-oom=on" || part == "deflate-on-oom=off")
+            balloon->deflate_on_oom = part.ends_with("=on");
+        else if (part == "free-page-reporting=on" || part == "free-page-reporting=off")
+            balloon->free_page_reporting = part.ends_with("=on");
+        else if (first && size && *size < memory)
+            balloon->target = *size;
+        else
+            return bad("--balloon", typed,
+                       fmt::format("{}: give a SIZE less than the memory, then deflate-on-oom=on|off, "
+                                   "free-page-reporting=on|off",
+                                   part));
+    }
+    return {};
+}
+
 // What is wrong, or nothing.
 std::string check(const Typed& typed, RunOptions& run) {
     if (run.kernel.empty()) return "--kernel is missing: say which kernel to boot, as --kernel FILE";
@@ -153,7 +179,7 @@ std::string check(const Typed& typed, RunOptions& run) {
           choose("--kernel-entry", typed.kernel_entry, start_names, run.kernel_start),
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
           check_disks(typed.disks, run.disks), check_nets(typed, run.nets),
-          check_traces(typed.traces, run.traces)})
+          check_balloon(typed.balloon, run.memory, run.balloon), check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     if (run.soft.check != 0 && run.cpus != 1)
         return bad("--engine", typed.engine,
@@ -204,6 +230,12 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "several times, and means --net user if there is no network")
         ->type_name("[tcp:|udp:][ADDR:]HOST:GUEST")
         ->allow_extra_args(false);
+    command
+        ->add_option(
+            "--balloon", typed.balloon,
+            "a device by which the guest gives back SIZE of its memory (0 if left out), and what it does "
+            "not use; may be followed by ,deflate-on-oom=on|off ,free-page-reporting=on|off (both on)")
+        ->type_name("SIZE[,SETTING...]");
     command->add_flag("--rng", run.rng, "a device that gives the guest the host's random bytes");
     command
         ->add_option(

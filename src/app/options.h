@@ -1,6 +1,7 @@
 // The command line of `tessera`, read and checked; nothing is done yet.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -39,6 +40,7 @@ struct RunOptions {
     std::vector<DiskOption> disks;
     std::vector<NetOption> nets;
     bool rng = false;
+    std::optional<BalloonConfig> balloon;
     std::vector<TraceRequest> traces;
     bool statistics = false;  // to be printed at the end
 };

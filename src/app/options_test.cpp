@@ -150,5 +150,21 @@ TEST(OptionsTest, PortsGoToTheFirstUserNetwork) {
               std::string::npos);
 }
 
+TEST(OptionsTest, ABalloonHasASizeAndSettings) {
+    EXPECT_FALSE(run_options({"run", "--kernel=k"}).balloon);
+    const auto sized = run_options({"run", "--kernel=k", "--balloon", "64M,deflate-on-oom=off"}).balloon;
+    ASSERT_TRUE(sized);
+    EXPECT_EQ(sized->target, u64{64} << 20);
+    EXPECT_FALSE(sized->deflate_on_oom);
+    EXPECT_TRUE(sized->free_page_reporting);
+    const auto unsized = run_options({"run", "--kernel=k", "--balloon", "free-page-reporting=off"}).balloon;
+    ASSERT_TRUE(unsized);
+    EXPECT_EQ(unsized->target, 0U);
+    EXPECT_FALSE(unsized->free_page_reporting);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--balloon", "512M"}).find("less than the memory"),
+              std::string::npos);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--balloon", "0,x=y"}).find("x=y"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace tessera::app

@@ -172,6 +172,7 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
                                    .disks = disks->configs,
                                    .rng = options.rng,
                                    .nets = nets->configs,
+                                   .balloon = options.balloon,
                                    .io_loop = io_loop.get(),
                                    .serial = stdio->get(),
                                    .tracer = (*traces)->cpu(),

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,13 @@ struct PciSerialConfig {
     PciPlace place = PciPlace::Bus0;
 };
 
+// A device that lets the guest give memory back.
+struct BalloonConfig {
+    u64 target = 0;  // bytes the guest is asked for at first
+    bool deflate_on_oom = true;
+    bool free_page_reporting = true;
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -83,7 +91,8 @@ struct MachineConfig {
     std::vector<DiskConfig> disks{};  // NOLINT(readability-redundant-member-init)
     bool rng = false;                 // a device that gives out the host's randomness
 
-    std::vector<NetConfig> nets{};  // NOLINT(readability-redundant-member-init)
+    std::vector<NetConfig> nets{};           // NOLINT(readability-redundant-member-init)
+    std::optional<BalloonConfig> balloon{};  // NOLINT(readability-redundant-member-init)
     // Where disks and network cards are worked for; longer than the VM. Null: a thread of the machine's own.
     // Backends that call their card on the same loop save a change of threads.
     EventLoop* io_loop = nullptr;

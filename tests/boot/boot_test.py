@@ -364,6 +364,36 @@ def case_virtio_i386():
     check_virtio("pc", arch="i386")
 
 
+def resident(process):
+    """Bytes of the host's memory a process has."""
+    with open(f"/proc/{process.pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def wait_for(what, true):
+    deadline = time.monotonic() + 60
+    while not true():
+        check(time.monotonic() < deadline, what)
+        time.sleep(0.2)
+
+
+def case_balloon():
+    """A guest gives back what it is asked for (Linux counts it out only if it cannot take it back), and what it has
+    freed."""
+    with Console(run_command(memory="512M", extra=("--balloon", "128M,deflate-on-oom=off"))) as console:
+        console.prompt()
+        check_messages(console)
+        total = int(console.ask("grep MemTotal /proc/meminfo").split()[1]) << 10
+        check(total < (400 << 20), f"the guest still has {total >> 20} MiB")
+        before = resident(console.process)
+        console.ask("dd if=/dev/zero of=/tmp/much bs=1M count=150")
+        filled = resident(console.process)
+        check(filled > before + (120 << 20), "the guest has used no memory")
+        console.ask("rm /tmp/much")
+        wait_for("the guest's free memory was not given back", lambda: resident(console.process) < before + (50 << 20))
+        power_off(console)
+
+
 def check_net(machine, also_harmless="(?!)"):
     """A card on the user-mode network: the host's files arrive whole, and a port of the host leads to the guest."""
     content = random.Random(2).randbytes(8 << 20)

@@ -34,7 +34,8 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"devices/pci_uart", "devices/pci"},          {"devices/virtio_rng", "devices/virtio"},
     {"backends/net", "backends/event_loop"},      {"devices/virtio_blk", "devices/virtio"},
     {"devices/virtio_blk", "backends/block"},     {"devices/virtio_net", "devices/virtio"},
-    {"devices/virtio_net", "backends/net"},
+    {"devices/virtio_net", "backends/net"},       {"devices/virtio_balloon", "devices/virtio"},
+    {"devices/virtio_balloon", "devices/virtio"},
 };
 
 bool is_source(const fs::path& path) {

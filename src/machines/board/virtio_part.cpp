@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <utility>
 
@@ -10,7 +11,8 @@
 namespace tessera {
 
 unsigned virtio_device_count(const MachineConfig& config) {
-    return static_cast<unsigned>(config.disks.size() + config.nets.size()) + (config.rng ? 1 : 0);
+    return static_cast<unsigned>(config.disks.size() + config.nets.size()) + (config.rng ? 1 : 0) +
+           (config.balloon ? 1 : 0);
 }
 
 std::size_t HostEntropy::fill(std::span<std::byte> out) {
@@ -24,6 +26,11 @@ std::size_t HostEntropy::fill(std::span<std::byte> out) {
         done += static_cast<std::size_t>(got);
     }
     return done;
+}
+
+void HostPageReleaser::release(std::span<std::byte> pages) {
+    // A host that does not want them loses nothing but the memory.
+    if (!pages.empty()) (void)madvise(pages.data(), pages.size(), MADV_DONTNEED);
 }
 
 VirtioPart::Item& VirtioPart::add(std::string name) {
@@ -48,6 +55,12 @@ Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, con
         item.device = std::make_unique<virtio_rng::VirtioRng>(virtio_rng::VirtioRng::Config{}, part->entropy_,
                                                               around.vm.clock(), timers);
     }
+    if (config.balloon)
+        part->add("balloon").device = std::make_unique<virtio_balloon::VirtioBalloon>(
+            virtio_balloon::VirtioBalloon::Config{.target = config.balloon->target,
+                                                  .deflate_on_oom = config.balloon->deflate_on_oom,
+                                                  .reporting = config.balloon->free_page_reporting},
+            around.memory, part->page_releaser_);
     return part;
 }
 

@@ -13,6 +13,7 @@
 #include "bus/irq_line.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/pci.h"
+#include "devices/virtio_balloon/virtio_balloon.h"
 #include "devices/virtio_net/virtio_net.h"
 #include "devices/virtio_rng/virtio_rng.h"
 #include "machines/board/virtio_worker.h"
@@ -36,6 +37,12 @@ inline constexpr unsigned kMostVirtioMmio = 8;
 class HostEntropy final : public virtio_rng::EntropySource {
 public:
     std::size_t fill(std::span<std::byte> out) override;
+};
+
+// Anonymous memory in the host, private to this process, is thrown away where it is.
+class HostPageReleaser final : public virtio_balloon::PageReleaser {
+public:
+    void release(std::span<std::byte> pages) override;
 };
 
 class VirtioPart {
@@ -86,6 +93,7 @@ private:
 
     Around around_;
     HostEntropy entropy_;
+    HostPageReleaser page_releaser_;
     std::unique_ptr<EventLoop> own_loop_;  // null: the caller has one
     EventLoop& loop_;
     std::vector<std::unique_ptr<Item>> items_;

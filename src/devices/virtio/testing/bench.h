@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <concepts>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -346,11 +347,17 @@ struct Bench {
     static constexpr u64 kBuffers = 0x10'0000;  // requests' memory, 8 KiB each
     static constexpr u16 kSize = 16;            // entries of the queues
     static constexpr bool kContinues = false;   // guest memory is not part of the device's snapshot
+    static constexpr auto kKeptByReset = [] {
+        if constexpr (requires { Kit::kKeptByReset; })
+            return Kit::kKeptByReset;
+        else
+            return std::array<unsigned, 0>{};
+    }();
 
     BenchRam ram;
     BenchKicker kicker;
     testing_rig::RecordingSink wires;
-    Kit kit;
+    Kit kit = make_kit();
     typename Transport::Parts parts{kit.device, ram.map, kicker, wires};
     typename Transport::Chip& device = parts.chip;
     typename Transport::Port port{parts, wires};
@@ -443,6 +450,13 @@ struct Bench {
     u64 negotiated = 0;
 
 private:
+    // Some devices need the guest's memory while they are built.
+    Kit make_kit() {
+        if constexpr (std::constructible_from<Kit, BenchRam&>)
+            return Kit(ram);
+        else
+            return Kit();
+    }
     // A word somewhere in the rings.
     void scribble(testing_rig::Choices& choices) {
         const u64 at = kQueues + choices.below(queue_count()) * GuestQueue::kBytes;

@@ -2,6 +2,7 @@
 // the host, a hole where devices would be, a ROM.
 #pragma once
 
+#include <bit>
 #include <cstdlib>
 #include <memory>
 #include <span>
@@ -28,7 +29,12 @@ public:
         add("rom", RegionKind::Rom, kRom, bytes().subspan(kSize + kPageSize + kSecondSize, kRomSize));
     }
 
-    [[nodiscard]] std::span<std::byte> bytes() const { return {host_.get(), kAll}; }
+    // At the beginning of a page of the host.
+    [[nodiscard]] std::span<std::byte> bytes() const {
+        const auto begin = std::bit_cast<u64>(host_.get());
+        return std::span(host_.get(), kAll + kPageSize)
+            .subspan((kPageSize - begin % kPageSize) % kPageSize, kAll);
+    }
     // RAM at 0 only.
     [[nodiscard]] std::byte* at(u64 address) const { return bytes().subspan(address).data(); }
 
@@ -43,7 +49,7 @@ private:
         TESSERA_ASSERT(map.add(name, kind, base, host).has_value(), "the regions are apart");
     }
     // From calloc, so that what is not used costs nothing.
-    std::unique_ptr<std::byte, Free> host_{static_cast<std::byte*>(std::calloc(kAll, 1))};
+    std::unique_ptr<std::byte, Free> host_{static_cast<std::byte*>(std::calloc(kAll + kPageSize, 1))};
 };
 
 }  // namespace tessera::virtio
