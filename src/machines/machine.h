@@ -61,7 +61,7 @@ enum class PciPlace : u8 {
 
 // A serial port on a PCI card. The backend stays the caller's; it must stay until the VM has ended.
 struct PciSerialConfig {
-    CharBackend* backend;
+    CharBackend* backend = nullptr;
     PciPlace place = PciPlace::Bus0;
 };
 
