@@ -1,5 +1,5 @@
 // A hostile guest against a PCI bus with a card, a root port and a card behind it: by the configuration
-// ports, by ECAM, and wherever it moves the BARs to; and corrupt snapshots of the card.
+// ports, by ECAM, and wherever it moves the BARs to; and corrupt snapshots of each part.
 #include "devices/pci/pci_rig.h"
 #include "devices/testing/device_fuzz.h"
 
@@ -54,9 +54,14 @@ void attack(std::span<const u8> input) {
 
 // NOLINTNEXTLINE(readability-identifier-naming): libFuzzer fixes this name.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    using namespace tessera;  // NOLINT(google-build-using-namespace): a few lines
     if (size == 0) return 0;
-    if (data[0] % 2 == 0)
-        return tessera::testing_rig::fuzz_device<tessera::pci::PciFunctionRig>(data + 1, size - 1);
-    tessera::attack(std::span(data, size).subspan(1));
-    return 0;
+    const u8* const rest = data + 1;
+    switch (data[0] % 8) {
+        case 0: return testing_rig::fuzz_device<pci::PciFunctionRig>(rest, size - 1);
+        case 1: return testing_rig::fuzz_device<pci::RootPortRig>(rest, size - 1);
+        case 2: return testing_rig::fuzz_device<pci::IsaBridgeRig>(rest, size - 1);
+        case 3: return testing_rig::fuzz_device<pci::ConfigPortsRig>(rest, size - 1);
+        default: attack(std::span(data, size).subspan(1)); return 0;
+    }
 }
