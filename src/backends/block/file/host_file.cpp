@@ -13,7 +13,7 @@ namespace tessera::block {
 
 namespace {
 
-constexpr u64 kMostFromCache = 256 * kKiB;  // more would hold up who submits
+constexpr u64 kMostFromCache = 512 * kKiB;  // by one submit; more would hold it up
 constexpr u64 kBounceLength = kMiB;
 alignas(4096) constexpr std::array<u8, 64 * kKiB> kZeroes{};
 
@@ -273,7 +273,7 @@ u64 HostFile::allocated() const {
 // What the page cache has, or takes without waiting, is copied here and now: quicker than waking anybody.
 bool HostFile::move_by_cache(BlockRequest& request) {
     const bool write = request.operation == BlockOperation::Write;
-    if (is_direct() || request.length > kMostFromCache || request.buffers.size() > kMostPieces) return false;
+    if (is_direct() || request.buffers.size() > kMostPieces) return false;
     if (write &&
         (request.force_unit_access || read_only() || !cache_takes_writes_.load(std::memory_order_relaxed)))
         return false;
@@ -292,11 +292,15 @@ bool HostFile::move_by_cache(BlockRequest& request) {
 void HostFile::submit(std::span<BlockRequest* const> requests) {
     std::vector<BlockRequest*> to_ring;
     std::vector<BlockRequest*> to_pool;
+    u64 at_once = 0;
     for (BlockRequest* request : requests) {
         const bool read = request->operation == BlockOperation::Read;
         const bool write = request->operation == BlockOperation::Write;
         const bool flush = request->operation == BlockOperation::Flush;
-        if ((read || write) && move_by_cache(*request)) continue;
+        if ((read || write) && at_once + request->length <= kMostFromCache && move_by_cache(*request)) {
+            at_once += request->length;
+            continue;
+        }
         const bool for_ring =
             uring_ != nullptr &&
             ((flush && options_.cache != CacheMode::Unsafe && !sync_failed_ && !read_only()) ||

@@ -71,8 +71,14 @@ void UringEngine::start_waiting() {
         prepare(index);
         any = true;
     }
-    // EAGAIN and EBUSY leave the entries in the ring: the next submission takes them along.
-    if (any) (void)io_uring_submit(&ring_);
+    if (any) push();
+}
+
+// The kernel may be short of memory for a moment (EAGAIN); what it did not take stays in the ring.
+void UringEngine::push() {
+    constexpr int kTries = 10000;
+    for (int i = 0; i < kTries && io_uring_sq_ready(&ring_) != 0; ++i)
+        if (io_uring_submit(&ring_) < 0) std::this_thread::yield();
 }
 
 void UringEngine::prepare(unsigned index) {
@@ -142,7 +148,7 @@ void UringEngine::reap() {
                 start_waiting();
             } else {
                 prepare(index);
-                (void)io_uring_submit(&ring_);
+                push();
             }
         }
         if (ended != nullptr) owner_.completed(*ended, error);

@@ -46,6 +46,7 @@ private:
     };
 
     UringEngine(Owner& owner, int fd) : owner_(owner), fd_(fd) {}
+    void push();                  // with mutex_
     void start_waiting();         // with mutex_
     void prepare(unsigned slot);  // with mutex_
     void reap();

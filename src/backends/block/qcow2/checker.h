@@ -92,7 +92,7 @@ private:
     SnapshotTable snapshots_;
     std::vector<Reference> references_;
     std::vector<u64> stored_;  // refcounts in the file, one for each of its clusters that is not as counted
-    bool overlap_ = false;  // tables lie over one another: what they say cannot be told apart
+    bool overlap_ = false;     // tables lie over one another: what they say cannot be told apart
     bool must_rebuild_ = false;
     u64 wrong_refcounts_ = 0;
     CheckReport report_;

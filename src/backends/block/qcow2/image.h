@@ -123,10 +123,8 @@ private:
         std::vector<PieceOfFile> fresh_blocks, blocks, refcount_table, fresh_l2, l2, l1;
         std::vector<u64> freed;
         u64 epoch = 0;
+        bool refers = false;  // the file may refer to the fresh tables: step 3 has begun
         [[nodiscard]] bool has_mappings() const { return !l2.empty() || !l1.empty() || !fresh_l2.empty(); }
-        [[nodiscard]] bool is_empty() const {
-            return !has_mappings() && fresh_blocks.empty() && blocks.empty() && refcount_table.empty();
-        }
     };
     struct Freed {
         u64 epoch;  // I/O that began in it may still use the clusters
@@ -191,7 +189,7 @@ private:
     BlockStatus sync();
     Status grow_l1(u64 entries);
     Batch capture();  // with mutex_
-    BlockStatus write_batch(const Batch& batch);
+    BlockStatus write_batch(Batch& batch);
     BlockStatus write_all(const std::vector<PieceOfFile>& pieces);
     void committed(const Batch& batch);
     void not_committed(Batch& batch);

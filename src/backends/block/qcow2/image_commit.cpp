@@ -93,7 +93,7 @@ BlockStatus Image::write_all(const std::vector<PieceOfFile>& pieces) {
     return BlockStatus::Ok;
 }
 
-BlockStatus Image::write_batch(const Batch& batch) {
+BlockStatus Image::write_batch(Batch& batch) {
     if (!batch.refcount_table.empty()) {
         // The refcount table must not name a block that is not there.
         if (const auto status = write_all(batch.fresh_blocks); status != BlockStatus::Ok) return status;
@@ -106,6 +106,7 @@ BlockStatus Image::write_batch(const Batch& batch) {
     if (const auto status = write_all(batch.fresh_l2); status != BlockStatus::Ok) return status;
     if (batch.has_mappings()) {
         if (const auto status = sync(); status != BlockStatus::Ok) return status;
+        batch.refers = true;
         if (const auto status = write_all(batch.l2); status != BlockStatus::Ok) return status;
         if (const auto status = write_all(batch.l1); status != BlockStatus::Ok) return status;
     }
@@ -124,6 +125,9 @@ void Image::not_committed(Batch& batch) {
     for (const PieceOfFile& piece : batch.l1) dirty_l1_sectors_.insert(piece.table);
     for (const PieceOfFile& piece : batch.refcount_table) refcounts_.dirty_sectors().insert(piece.table);
     freed_.insert(freed_.end(), batch.freed.begin(), batch.freed.end());
+    // From now on they are written in their turn, after what they refer to.
+    for (const PieceOfFile& piece : batch.fresh_l2)
+        if (batch.refers) l2_.no_longer_fresh(piece.table);
 }
 
 // Counts down what the file no longer refers to and nobody reads or writes any more. What becomes free is

@@ -70,6 +70,10 @@ void TableCache::set_entry(Table& table, u64 index, u64 entry) {
     mark(table, index * 8, 8);
 }
 
+void TableCache::no_longer_fresh(u64 offset) {
+    if (Table* const table = find(offset)) table->fresh = false;
+}
+
 void TableCache::written(u64 offset, u64 changes) {
     const auto it = tables_.find(offset);
     if (it == tables_.end()) return;

@@ -38,6 +38,7 @@ public:
     void drop(u64 offset);
     void mark(Table& table, u64 begin, u64 length);
     void set_entry(Table& table, u64 index, u64 entry);
+    void no_longer_fresh(u64 offset);
     // Written as it was when it had `changes` changes.
     void written(u64 offset, u64 changes);
 
