@@ -1,4 +1,4 @@
-// The test program is also the helpers that it starts, and a VM to be killed.
+// The test program is also the helpers that it starts, and what is to be killed.
 #include <gtest/gtest.h>
 #include <string_view>
 #include <unistd.h>
@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
         return tessera::net::net_helper_main();
     if (argc == 2 && std::string_view(argv[1]) == tessera::net::kNetSwitchCommand)
         return tessera::net::net_switch_main();
+    if (argc == 2 && std::string_view(argv[1]) == "switch-to-be-killed") return tessera::net::serve_switch();
     if (argc == 2 && std::string_view(argv[1]) == "vm") return vm();
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();

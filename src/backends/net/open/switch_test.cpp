@@ -281,6 +281,29 @@ TEST_F(SwitchTest, ItEndsWithItsLastMemberAndIsStartedAgain) {
     }
 }
 
+TEST_F(SwitchTest, WhenTheSwitchIsKilledItsMembersMeetAgainOnANewOne) {
+    const File listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (directory + "/switch-lab.sock").copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(::listen(listener.get(), 8), 0);
+    const auto first = spawn_with(kThisProgram, "switch-to-be-killed", listener.get());
+    ASSERT_TRUE(first.has_value());
+    FakeCard& one = join();
+    FakeCard& two = join();
+    EXPECT_TRUE(one.send(plain(a, all, "before")));
+    EXPECT_EQ(cut(two.take(), 26), text("before"));
+    ASSERT_EQ(::shutdown(listener.get(), SHUT_RDWR), 0);  // our copy must not keep it alive
+    end_process(*first);
+    EXPECT_TRUE(one.wait_for_link(false, 1));
+    EXPECT_TRUE(two.wait_for_link(false, 1));
+    EXPECT_TRUE(one.wait_for_link(true, 1));
+    EXPECT_TRUE(two.wait_for_link(true, 1));
+    EXPECT_TRUE(one.send(plain(a, all, "after")));
+    EXPECT_EQ(cut(two.take(), 26), text("after"));
+}
+
 TEST_F(SwitchTest, StrangersInItsDirectoryAreRefused) {
     EXPECT_EQ(chmod(directory.c_str(), 0777), 0);
     const auto open_to_all = open_net(options, *loop);

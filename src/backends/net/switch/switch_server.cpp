@@ -218,6 +218,10 @@ int net_switch_main() {
     const pid_t child = fork();
     if (child != 0) return child < 0 ? 1 : 0;
     (void)setsid();
+    return serve_switch();
+}
+
+int serve_switch() {
     (void)confine(Needs::NoSockets);
     return std::make_unique<SwitchServer>()->run();
 }

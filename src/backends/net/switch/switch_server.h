@@ -8,5 +8,7 @@ inline constexpr const char* kNetSwitchCommand = "net-switch";
 
 // Goes into the background, then serves. Returns the process's exit code.
 int net_switch_main();
+// Serves, confined, until the last member has gone.
+int serve_switch();
 
 }  // namespace tessera::net

@@ -26,10 +26,10 @@ public:
     TapNet& operator=(const TapNet&) = delete;
     ~TapNet() override;
 
-    std::size_t transmit(unsigned queue, std::span<const Frame> frames) override;
-    std::size_t next_size(unsigned queue) override;
-    std::size_t receive(unsigned queue, std::span<const iovec> pieces) override;
-    void drop(unsigned queue) override;
+    std::size_t transmit(unsigned index, std::span<const Frame> frames) override;
+    std::size_t next_size(unsigned index) override;
+    std::size_t receive(unsigned index, std::span<const iovec> pieces) override;
+    void drop(unsigned index) override;
     [[nodiscard]] unsigned max_queues() const override { return static_cast<unsigned>(queues_.size()); }
     // Only the first `count` get frames from now on.
     void use_queues(unsigned count) override;
@@ -53,7 +53,7 @@ private:
     Status open_queues(unsigned queues);
     Status open_queue(bool multi_queue);
     Status watch();
-    void ready(unsigned queue, u32 events);
+    void ready(unsigned index, u32 events);
     [[nodiscard]] Error refusal(int error, const char* what) const;
 
     EventLoop& loop_;

@@ -10,8 +10,8 @@ namespace tessera::usernet {
 
 class Dhcp {
 public:
-    // `request` is the payload of a UDP packet to port 67, copied.
-    void answer(Output& output, const MacAddress& sender, Bytes request);
+    // `request_bytes` is the payload of a UDP packet to port 67, copied.
+    void answer(Output& output, const MacAddress& sender, Bytes request_bytes);
 
     static constexpr std::size_t kMostLeases = 16;
 
