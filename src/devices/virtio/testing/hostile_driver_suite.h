@@ -378,6 +378,11 @@ TYPED_TEST_P(HostileDriverSuite, NothingHappensBeforeTheDriverIsReady) {
 
 // C9, C10: another CPU writes the rings while the device works.
 TYPED_TEST_P(HostileDriverSuite, RingsThatChangeMeanwhileDoNoHarm) {
+#if __has_feature(thread_sanitizer)
+    // A guest that writes what a device reads is a race by intention; what it must not do, the other
+    // sanitizers see.
+    GTEST_SKIP() << "races by intention";
+#endif
     TypeParam bench;
     std::atomic<bool> stop = false;
     std::thread racer([&] {
