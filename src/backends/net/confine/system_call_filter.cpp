@@ -26,9 +26,10 @@ constexpr std::array kAlways{
     SYS_futex,          SYS_getrandom,   SYS_getpid,     SYS_gettid,          SYS_rt_sigreturn,
     SYS_rt_sigprocmask, SYS_exit,        SYS_exit_group, SYS_restart_syscall, SYS_getsockopt,
     SYS_setsockopt,     SYS_getsockname, SYS_fstat,      SYS_newfstatat,      SYS_tgkill,
-    SYS_rt_sigaction,   SYS_fcntl};
+    SYS_rt_sigaction,   SYS_sigaltstack, SYS_fcntl};
 
-constexpr std::array kToWait{SYS_wait4, SYS_exit_group, SYS_restart_syscall, SYS_rt_sigreturn};
+constexpr std::array kToWait{SYS_wait4, SYS_exit_group, SYS_sigaltstack, SYS_restart_syscall,
+                             SYS_rt_sigreturn};
 
 class Program {
 public:
