@@ -158,6 +158,8 @@ std::string check_balloon(const std::string& typed, u64 memory, std::optional<Ba
             balloon->deflate_on_oom = part.ends_with("=on");
         else if (part == "free-page-reporting=on" || part == "free-page-reporting=off")
             balloon->free_page_reporting = part.ends_with("=on");
+        else if (first && part == "0")
+            balloon->target = 0;
         else if (first && size && *size < memory)
             balloon->target = *size;
         else

@@ -161,6 +161,9 @@ TEST(OptionsTest, ABalloonHasASizeAndSettings) {
     ASSERT_TRUE(unsized);
     EXPECT_EQ(unsized->target, 0U);
     EXPECT_FALSE(unsized->free_page_reporting);
+    const auto nothing = run_options({"run", "--kernel=k", "--balloon", "0"}).balloon;
+    ASSERT_TRUE(nothing);
+    EXPECT_EQ(nothing->target, 0U);
     EXPECT_NE(refusal({"run", "--kernel=k", "--balloon", "512M"}).find("less than the memory"),
               std::string::npos);
     EXPECT_NE(refusal({"run", "--kernel=k", "--balloon", "0,x=y"}).find("x=y"), std::string::npos);
