@@ -59,9 +59,9 @@ enum class ConfigSize : u8 { Conventional, Extended };  // 256 bytes; 4096
 class ConfigSpace {
 public:
     struct Identity {
-        u16 vendor;
-        u16 device;
-        u32 class_code;  // 24 bits: class, subclass, interface
+        u16 vendor = 0;
+        u16 device = 0;
+        u32 class_code = 0;  // 24 bits: class, subclass, interface
         u8 revision = 0;
         u16 subsystem_vendor = 0;
         u16 subsystem = 0;

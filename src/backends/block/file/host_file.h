@@ -97,7 +97,7 @@ private:
     const HostFileOptions options_;
     BlockLog& log_;
     std::atomic<u64> size_ = 0;
-    std::pair<u64, u64> identity_{};
+    std::pair<u64, u64> identity_;
     bool block_device_ = false;
     bool can_discard_ = true;
     u32 logical_block_ = kSectorSize;

@@ -46,9 +46,9 @@ private:
     };
 
     UringEngine(Owner& owner, int fd) : owner_(owner), fd_(fd) {}
-    void push();                  // with mutex_
-    void start_waiting();         // with mutex_
-    void prepare(unsigned slot);  // with mutex_
+    void push();                   // with mutex_
+    void start_waiting();          // with mutex_
+    void prepare(unsigned index);  // with mutex_
     void reap();
     // What to do with a result; true if the request has ended, with *error.
     bool settle(Slot& slot, int result, int& error) const;

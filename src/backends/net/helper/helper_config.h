@@ -17,7 +17,7 @@ inline constexpr std::size_t kMostForwards = 64;  // each with a socket that com
 struct HelperConfig {
     static constexpr u32 kVersion = 1;
     struct Target {
-        u8 udp;
+        u8 udp = 0;
         usernet::Endpoint guest;
     };
 

@@ -86,8 +86,8 @@ void cut_segment(const NetHeader& header, Bytes frame, const FrameSink& sink) {
     const u8 flags = frame[layout->tcp + 13];
     const u32 sequence = get32(frame, layout->tcp + 4);
     const u16 id = get16(frame, usernet::kEthernetHeader + 4);
-    std::array<u8, kMostHeaders + 65536>
-        segment;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled next
+    // Filled next. NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init)
+    std::array<u8, kMostHeaders + 65536> segment;
     std::size_t at = 0;
     u32 number = 0;
     do {

@@ -13,7 +13,7 @@ constexpr u32 kReply = 2;
 constexpr MacAddress kBroadcast{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
 struct Arp {
-    u32 operation;
+    u32 operation = 0;
     IpAddress sender;
     IpAddress target;
     MacAddress target_mac;

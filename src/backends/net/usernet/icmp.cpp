@@ -34,8 +34,8 @@ void answer_echo(Output& output, const Packet& packet) {
     if (size < kIcmpHeader || size > kMostEcho || packet.head[0] != (v4 ? kEchoRequest : kEchoRequest6) ||
         packet.head[1] != 0 || !checksum_is_right(packet))
         return;
-    std::array<u8, kMostEcho>
-        reply;  // NOLINT(cppcoreguidelines-pro-type-member-init): all of it is copied to
+    // All of it is copied to. NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init)
+    std::array<u8, kMostEcho> reply;
     const Room used = Room(reply).first(size);
     put_bytes(used, 0, packet.message);
     put8(used, 0, v4 ? kEchoReply : kEchoReply6);

@@ -13,12 +13,12 @@ class Neighbours {
 public:
     void learn(const IpAddress& address, const MacAddress& mac) {
         ++age_;
-        auto entry = std::ranges::find(entries_, address, &Entry::address);
+        auto* entry = std::ranges::find(entries_, address, &Entry::address);
         if (entry == entries_.end()) entry = std::ranges::min_element(entries_, {}, &Entry::used);
         *entry = {.address = address, .mac = mac, .used = age_};
     }
     [[nodiscard]] std::optional<MacAddress> find(const IpAddress& address) const {
-        const auto entry = std::ranges::find(entries_, address, &Entry::address);
+        const auto* const entry = std::ranges::find(entries_, address, &Entry::address);
         if (entry == entries_.end() || entry->used == 0) return std::nullopt;
         return entry->mac;
     }
