@@ -114,9 +114,13 @@ void Translator::emit_ret(const Item& item) {
     e_.jmp(Mem{.base = kS1, .disp = 8});
 }
 
-void Translator::move_stack(s32 bytes) {
+void Translator::add_to_stack_pointer(s32 bytes) {
     const Mem there{.base = kGuestRsp, .disp = bytes};
     wide() ? e_.lea(kGuestRsp, there) : e_.lea32(kGuestRsp, there);
+}
+
+void Translator::move_stack(s32 bytes) {
+    add_to_stack_pointer(bytes);
     producer_.stack_moved += bytes;
 }
 

@@ -112,6 +112,8 @@ void Translator::analyse() {
 
 namespace {
 
+constexpr unsigned kBothOperands = 3;  // bits 0 and 1
+
 [[nodiscard]] u16 bit_of(unsigned guest) {
     return static_cast<u16>(1U << guest);
 }
@@ -177,11 +179,10 @@ namespace {
 // Whether its flags can be had again from registers of the host, as long as these stay: by comparing again,
 // by testing the result, or by taking the sum apart and adding again.
 bool Translator::can_repeat(const Insn& in) const {
-    constexpr unsigned kRegisters = 3;  // operands 0 and 1
     if (in.operand_count != 2 || !in.is(0, OperandKind::Gpr)) return false;
     if (!in.is(1, OperandKind::Gpr) && !in.is(1, OperandKind::Immediate)) return false;
     for (unsigned guest = 0; guest < 16; ++guest)
-        if ((registers_of(in, kRegisters) & bit_of(guest)) != 0 && host_of(guest) == kNoReg) return false;
+        if ((registers_of(in, kBothOperands) & bit_of(guest)) != 0 && host_of(guest) == kNoReg) return false;
     const bool whole = in.operand_size >= 4;
     switch (in.mnemonic) {
         case Mnemonic::Cmp:
@@ -215,12 +216,8 @@ void Translator::repeat(const Repeat& flags) {
         else
             e_.alu_imm(op, wide_op, to, static_cast<s32>(in.immediate));
     };
-    const bool moved = flags.stack_moved != 0 && (registers_of(in, 3) & bit_of(x86::Rsp)) != 0;
-    const auto move = [&](s32 bytes) {
-        const Mem there{.base = kGuestRsp, .disp = bytes};
-        wide() ? e_.lea(kGuestRsp, there) : e_.lea32(kGuestRsp, there);
-    };
-    if (moved) move(-flags.stack_moved);
+    const bool moved = flags.stack_moved != 0 && (registers_of(in, kBothOperands) & bit_of(x86::Rsp)) != 0;
+    if (moved) add_to_stack_pointer(-flags.stack_moved);
     switch (in.mnemonic) {
         case Mnemonic::Add: again(Alu::Sub), again(Alu::Add); break;
         case Mnemonic::Sub: again(Alu::Add), again(Alu::Sub); break;
@@ -229,7 +226,7 @@ void Translator::repeat(const Repeat& flags) {
         case Mnemonic::Xor: e_.test(wide_op, to, to); break;
         default: reencode(e_, in, item.bytes.data(), operands_in_host(in)); break;
     }
-    if (moved) move(flags.stack_moved);
+    if (moved) add_to_stack_pointer(flags.stack_moved);
 }
 
 void Translator::bring_to_host() {
@@ -297,8 +294,7 @@ bool Translator::prepare_producer(const Item& first, unsigned count) {
     const Item* const end = &first + count;
     u16 written = 0;
     for (const Item* item = &first; item != end; ++item) written |= registers_written(item->in);
-    constexpr unsigned kBoth = 3;
-    if ((written & registers_of(producer_.item->in, kBoth)) == 0) return false;
+    if ((written & registers_of(producer_.item->in, kBothOperands)) == 0) return false;
     // While the last of them is executed the registers are still as they were.
     const Item& last = end[-1];
     if ((last.live_out & ~killed(last.in)) == 0) return true;

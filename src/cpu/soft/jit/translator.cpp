@@ -249,9 +249,7 @@ void Translator::emit_stubs() {
             case Stub::Kind::Refill: break;
             case Stub::Kind::ToStatus:
                 fetch_flags();
-                in_host_ = true;
-                saved_ = false;
-                save_flags();
+                save_and_announce();
                 Emitter::patch(e_.jmp_near(), stub.back);
                 break;
             case Stub::Kind::LoadVectors:

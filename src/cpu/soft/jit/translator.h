@@ -197,7 +197,8 @@ private:
     void push_return_address(const Item& item);
     // Whether that leaves S0 alone.
     [[nodiscard]] bool push_keeps_s0(const Item& item) const;
-    // RSP += bytes.
+    // RSP += bytes; no flags. move_stack: as part of the instruction.
+    void add_to_stack_pointer(s32 bytes);
     void move_stack(s32 bytes);
     // Jumps to the code of the address in S0, if the target cache has it.
     void find_target(const Item& item);
