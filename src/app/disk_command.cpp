@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "app/json_text.h"
+#include "base/size_text.h"
 
 namespace tessera::app {
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "app/json_text.h"
+#include "base/size_text.h"
 
 namespace tessera::app {
 
@@ -28,15 +29,6 @@ double seconds_left(u64 done, u64 total, double seconds) {
 }
 
 }  // namespace
-
-std::string size_text(u64 bytes) {
-    constexpr std::array kUnits{"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    std::size_t unit = 0;
-    auto value = static_cast<double>(bytes);
-    for (; value >= 1024 && unit + 1 < kUnits.size(); ++unit) value /= 1024;
-    if (unit == 0) return fmt::format("{} bytes", bytes);
-    return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, kUnits[unit]);
-}
 
 std::string ProgressBar::bar(const std::string& what, u64 done, u64 total, double seconds) {
     const double fraction = fraction_of(done, total);

@@ -35,7 +35,4 @@ private:
     u64 total_ = 0;
 };
 
-// "1.5 GiB"
-[[nodiscard]] std::string size_text(u64 bytes);
-
 }  // namespace tessera::app

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "base/size_text.h"
 #include "boot/acpi/acpi_tables.h"
 #include "boot/bytes.h"
 #include "boot/bzimage/bzimage.h"

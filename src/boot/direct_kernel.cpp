@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/assert.h"
+#include "base/size_text.h"
 #include "boot/board.h"
 #include "boot/bzimage/bzimage.h"
 #include "boot/kernel_loading.h"

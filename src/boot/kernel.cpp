@@ -197,12 +197,4 @@ Result<LoadedKernel> load_kernel(const BootFile& file, KernelEntry entry, const 
     return unknown_format(file);
 }
 
-std::string size_text(u64 bytes) {
-    if (bytes >= kMiB)
-        return fmt::format("{:.4g} MiB", static_cast<double>(bytes) / static_cast<double>(kMiB));
-    if (bytes >= kKiB)
-        return fmt::format("{:.4g} KiB", static_cast<double>(bytes) / static_cast<double>(kKiB));
-    return fmt::format("{} bytes", bytes);
-}
-
 }  // namespace tessera::boot

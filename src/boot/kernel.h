@@ -45,7 +45,4 @@ struct LoadedKernel {
 [[nodiscard]] Result<LoadedKernel> load_kernel(const BootFile& file, KernelEntry entry,
                                                const std::vector<E820Entry>& map, MemoryMap& memory);
 
-// "12.5 MiB", "640 KiB", "3 bytes": for messages.
-[[nodiscard]] std::string size_text(u64 bytes);
-
 }  // namespace tessera::boot
