@@ -1,10 +1,11 @@
 // The options of `tessera disk`, from words to what is to be done.
 #include <CLI/CLI.hpp>
 #include <array>
-#include <charconv>
 #include <fmt/format.h>
+#include <limits>
 
 #include "app/disk_command.h"
+#include "app/settings.h"
 #include "app/size.h"
 
 namespace tessera::app {
@@ -21,32 +22,22 @@ constexpr const char* kFooter =
 
 // Each gives what is wrong, empty if nothing is. A word that was not typed changes nothing.
 template <typename T, std::size_t N>
-std::string choose(const char* option, const std::string& typed, const std::pair<const char*, T> (&names)[N],
-                   T& value) {
+std::string choose(const char* option, const std::string& typed, const Words<T, N>& words, T& value) {
     if (typed.empty()) return {};
-    std::string possible;
-    for (const auto& [name, meaning] : names) {
-        if (typed == name) {
-            value = meaning;
-            return {};
-        }
-        possible += fmt::format("{}{}", possible.empty() ? "" : ", ", name);
-    }
-    return fmt::format("{} {}: choose one of {}", option, typed, possible);
+    const std::string wrong = take_word(typed, words, value);
+    return wrong.empty() ? wrong : fmt::format("{} {}: {}", option, typed, wrong);
 }
 
-constexpr std::pair<const char*, DiskFormat> kFormats[] = {{"raw", DiskFormat::Raw},
-                                                           {"qcow2", DiskFormat::Qcow2}};
-constexpr std::pair<const char*, BackingPolicy> kBackings[] = {
-    {"auto", BackingPolicy::Auto}, {"on", BackingPolicy::On}, {"off", BackingPolicy::Off}};
-constexpr std::pair<const char*, Compression> kCompressions[] = {{"zlib", Compression::Zlib},
-                                                                 {"zstd", Compression::Zstd}};
-constexpr std::pair<const char*, Repair> kRepairs[] = {{"leaks", Repair::Leaks}, {"all", Repair::All}};
-constexpr std::pair<const char*, ProgressKind> kProgress[] = {
-    {"auto", ProgressKind::Auto}, {"json", ProgressKind::Json}, {"none", ProgressKind::None}};
-constexpr std::pair<const char*, u32> kVersions[] = {{"2", 2}, {"3", 3}};
-constexpr std::pair<const char*, u32> kRefcounts[] = {{"1", 1},   {"2", 2},   {"4", 4},  {"8", 8},
-                                                      {"16", 16}, {"32", 32}, {"64", 64}};
+constexpr Words<DiskFormat, 2> kFormats = {{{"raw", DiskFormat::Raw}, {"qcow2", DiskFormat::Qcow2}}};
+constexpr Words<BackingPolicy, 3> kBackings = {
+    {{"auto", BackingPolicy::Auto}, {"on", BackingPolicy::On}, {"off", BackingPolicy::Off}}};
+constexpr Words<Compression, 2> kCompressions = {{{"zlib", Compression::Zlib}, {"zstd", Compression::Zstd}}};
+constexpr Words<Repair, 2> kRepairs = {{{"leaks", Repair::Leaks}, {"all", Repair::All}}};
+constexpr Words<ProgressKind, 3> kProgress = {
+    {{"auto", ProgressKind::Auto}, {"json", ProgressKind::Json}, {"none", ProgressKind::None}}};
+constexpr Words<u32, 2> kVersions = {{{"2", 2}, {"3", 3}}};
+constexpr Words<u32, 7> kRefcounts = {
+    {{"1", 1}, {"2", 2}, {"4", 4}, {"8", 8}, {"16", 16}, {"32", 32}, {"64", 64}}};
 
 std::string choose_format(const char* option, const std::string& typed, std::optional<DiskFormat>& value) {
     if (typed.empty()) return {};
@@ -113,9 +104,7 @@ std::optional<u64> disk_size_of(std::string_view text, u64 now) {
     std::optional<u64> size;
     if (text.ends_with('B') && !text.ends_with("iB")) {
         text.remove_suffix(1);
-        u64 bytes = 0;
-        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), bytes);
-        if (error == std::errc{} && end == text.data() + text.size() && bytes != 0) size = bytes;
+        size = number_of<u64>(text, 1, std::numeric_limits<u64>::max());
     } else {
         size = parse_size(text);
     }

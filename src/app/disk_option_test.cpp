@@ -56,6 +56,8 @@ TEST(DiskOptionTest, WhatIsWrongIsNamed) {
     EXPECT_NE(refusal("f,serial=").find("1 to 20 bytes"), std::string::npos);
     EXPECT_NE(refusal("f,serial=123456789012345678901").find("1 to 20 bytes"), std::string::npos);
     EXPECT_NE(refusal("f,cache=writethrough").find("writeback, none, directsync, unsafe"), std::string::npos);
+    EXPECT_NE(refusal("f,ro,ro").find("ro: given twice"), std::string::npos);
+    EXPECT_NE(refusal("f,").find("an empty setting"), std::string::npos);
     EXPECT_NE(refusal("f,format=vmdk").find("raw, qcow2"), std::string::npos);
 }
 

@@ -1,9 +1,12 @@
 #include "app/net_option.h"
 
 #include <algorithm>
-#include <charconv>
 #include <fmt/format.h>
+#include <span>
+#include <utility>
 #include <vector>
+
+#include "app/settings.h"
 
 namespace tessera::app {
 
@@ -20,20 +23,12 @@ constexpr const char* kUserSettings =
 constexpr const char* kTapSettings = "tap has mac=, queues=";
 constexpr const char* kSwitchSettings = "switch has mac=";
 constexpr unsigned kMostQueues = 8;
-constexpr unsigned kLeastMtu = 576;
-constexpr unsigned kMostMtu = 65520;
+constexpr u16 kLeastMtu = 576;
+constexpr u16 kMostMtu = 65520;
 constexpr std::size_t kMostName = 63;           // [RFC 1035 2.3.4]
 constexpr std::size_t kMostInterfaceName = 15;  // Linux
 
-template <typename T>
-std::optional<T> number(std::string_view text, T least, T most, int base = 10) {
-    T value{};
-    const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-    if (text.empty() || error != std::errc{} || stop != text.data() + text.size() || value < least ||
-        value > most)
-        return std::nullopt;
-    return value;
-}
+constexpr Words<Choice, 3> kChoices = {{{"auto", Choice::Auto}, {"on", Choice::On}, {"off", Choice::Off}}};
 
 bool is_name(std::string_view text, std::size_t most) {
     return !text.empty() && text.size() <= most &&
@@ -46,91 +41,95 @@ bool is_name(std::string_view text, std::size_t most) {
 }
 
 // Each gives what is possible instead, empty if the setting was taken.
-std::string take_switch(std::string_view value, bool& on) {
-    if (value != "on" && value != "off") return "choose on or off";
-    on = value == "on";
-    return {};
-}
-
-std::string take_choice(std::string_view value, Choice& choice) {
-    if (value != "auto" && value != "on" && value != "off") return "choose auto, on or off";
-    choice = value == "auto" ? Choice::Auto : value == "on" ? Choice::On : Choice::Off;
-    return {};
-}
-
-std::string take_mac(std::string_view value, std::optional<std::array<u8, 6>>& mac) {
+std::string take_mac(const Setting& setting, NetOption& option) {
+    const std::string_view value = setting.value ? std::string_view(*setting.value) : std::string_view();
     std::array<u8, 6> bytes{};
     constexpr std::size_t kLength = 17;
     bool right = value.size() == kLength;
     for (std::size_t i = 0; right && i < bytes.size(); ++i) {
-        const auto byte = number<u8>(value.substr(i * 3, 2), 0, 255, 16);
+        const auto byte = number_of<u8>(value.substr(i * 3, 2), 0, 255, 16);
         right = byte && (i == 5 || value[i * 3 + 2] == ':');
         bytes[i] = byte.value_or(0);
     }
     if (!right) return "give six bytes such as 52:54:00:12:34:56";
     if ((bytes[0] & 1) != 0 || bytes == std::array<u8, 6>{})
         return "this is not the address of one card; the first byte must be even, as in 52:54:00:12:34:56";
-    mac = bytes;
+    option.mac = bytes;
     return {};
 }
 
-std::string take_network(std::string_view value, net::NetOptions& options) {
+std::string take_network(const Setting& setting, NetOption& option) {
+    const std::string_view value = setting.value ? std::string_view(*setting.value) : std::string_view();
     const auto slash = value.find('/');
     const auto bits =
-        slash == std::string_view::npos ? std::nullopt : number(value.substr(slash + 1), 8U, 27U);
+        slash == std::string_view::npos ? std::nullopt : number_of(value.substr(slash + 1), 8U, 27U);
     const auto address = IpAddress::parse(value.substr(0, slash));
     const u32 hosts = bits ? ~u32{0} >> *bits : 0;
     if (!bits || !address || !address->is_v4() || (address->as_v4() & hosts) != 0)
         return "give an IPv4 network of 8 to 27 bits, such as 10.0.2.0/24";
-    options.network = address;
-    options.prefix_bits = *bits;
+    option.backend.network = address;
+    option.backend.prefix_bits = *bits;
     return {};
 }
 
-std::string take_user(std::string_view name, std::string_view value, net::NetOptions& options) {
-    if (name == "net") return take_network(value, options);
-    if (name == "ipv6") return take_choice(value, options.ipv6);
-    if (name == "restrict") return take_switch(value, options.restricted);
-    if (name == "host-loopback") return take_switch(value, options.host_loopback);
-    if (name == "mtu") {
-        const auto mtu = number(value, kLeastMtu, kMostMtu);
-        if (!mtu) return fmt::format("give a number from {} to {}", kLeastMtu, kMostMtu);
-        options.mtu = static_cast<u16>(*mtu);
-        return {};
-    }
-    if (name == "dns") {
-        const auto address = IpAddress::parse(value);
-        if (!address) return "give an address such as 192.0.2.53";
-        options.resolvers.push_back(*address);
-        return {};
-    }
-    if (name == "hostname") {
-        if (!is_name(value, kMostName)) return "give a name of letters, digits and hyphens";
-        options.guest_name = value;
-        return {};
-    }
-    return kUserSettings;
+std::string take_resolver(const Setting& setting, NetOption& option) {
+    const auto address = IpAddress::parse(setting.value.value_or(""));
+    if (!address) return "give an address such as 192.0.2.53";
+    option.backend.resolvers.push_back(*address);
+    return {};
 }
 
-std::string take(std::string_view name, std::optional<std::string_view> value, NetOption& option) {
-    const NetKind kind = option.backend.kind;
-    const char* const settings = kind == NetKind::User  ? kUserSettings
-                                 : kind == NetKind::Tap ? kTapSettings
-                                                        : kSwitchSettings;
-    if (!value) return settings;
-    if (name == "mac") return take_mac(*value, option.mac);
-    if (kind == NetKind::User) return take_user(name, *value, option.backend);
-    if (kind == NetKind::Tap && name == "queues") {
-        const auto queues = number(*value, 1U, kMostQueues);
-        if (!queues) return fmt::format("give a number from 1 to {}", kMostQueues);
-        option.backend.queues = *queues;
-        return {};
-    }
-    return settings;
+std::string take_hostname(const Setting& setting, NetOption& option) {
+    if (!is_name(setting.value.value_or(""), kMostName)) return "give a name of letters, digits and hyphens";
+    option.backend.guest_name = *setting.value;
+    return {};
 }
 
-std::string take_kind(std::string_view name, std::optional<std::string_view> value,
-                      net::NetOptions& options) {
+std::string take_mtu(const Setting& setting, NetOption& option) {
+    return take_number<u16>(setting.value.value_or(""), kLeastMtu, kMostMtu, option.backend.mtu);
+}
+
+std::string take_queues(const Setting& setting, NetOption& option) {
+    return take_number(setting.value.value_or(""), 1, kMostQueues, option.backend.queues);
+}
+
+std::string take_ipv6(const Setting& setting, NetOption& option) {
+    return take_word(setting.value.value_or(""), kChoices, option.backend.ipv6);
+}
+
+using Known = KnownSetting<NetOption>;
+
+constexpr std::array<Known, 8> kUser{
+    {{.name = "mac", .take = take_mac},
+     {.name = "net", .take = take_network},
+     {.name = "mtu", .take = take_mtu},
+     {.name = "ipv6", .take = take_ipv6},
+     {.name = "restrict",
+      .take = [](const Setting& s, NetOption& o) { return take_on_off(s, o.backend.restricted); }},
+     {.name = "host-loopback",
+      .take = [](const Setting& s, NetOption& o) { return take_on_off(s, o.backend.host_loopback); }},
+     {.name = "dns", .take = take_resolver, .times = Times::Any},
+     {.name = "hostname", .take = take_hostname}}};
+constexpr std::array<Known, 2> kTap{
+    {{.name = "mac", .take = take_mac}, {.name = "queues", .take = take_queues}}};
+constexpr std::array<Known, 1> kSwitch{{{.name = "mac", .take = take_mac}}};
+
+struct Kind {
+    std::span<const Known> known;
+    const char* possible;
+};
+
+Kind kind_of(NetKind kind) {
+    switch (kind) {
+        case NetKind::User: return {.known = kUser, .possible = kUserSettings};
+        case NetKind::Tap: return {.known = kTap, .possible = kTapSettings};
+        case NetKind::Switch: break;
+    }
+    return {.known = kSwitch, .possible = kSwitchSettings};
+}
+
+std::string take_kind(const Setting& setting, net::NetOptions& options) {
+    const auto& [whole, name, value] = setting;
     if (name == "user") return value ? "user takes no name" : std::string();
     if (name != "tap" && name != "switch") return kKinds;
     options.kind = name == "tap" ? NetKind::Tap : NetKind::Switch;
@@ -147,22 +146,14 @@ std::string take_kind(std::string_view name, std::optional<std::string_view> val
 std::expected<NetOption, std::string> parse_net(std::string_view text) {
     NetOption option;
     option.backend.helper_program = net::kThisProgram;
-    std::string_view rest = text;
-    std::vector<std::string_view> seen;
-    for (bool first = true; first || !rest.empty(); first = false) {
-        const auto comma = rest.find(',');
-        const std::string_view part = rest.substr(0, comma);
-        rest.remove_prefix(comma == std::string_view::npos ? rest.size() : comma + 1);
-        const auto equals = part.find('=');
-        const std::string_view name = part.substr(0, equals);
-        std::optional<std::string_view> value;
-        if (equals != std::string_view::npos) value = part.substr(equals + 1);
-        std::string wrong = first ? take_kind(name, value, option.backend) : take(name, value, option);
-        if (wrong.empty() && name != "dns" && std::ranges::find(seen, name) != seen.end())
-            wrong = "given twice";
-        if (!wrong.empty()) return std::unexpected(fmt::format("--net {}: {}: {}", text, part, wrong));
-        seen.push_back(name);
-    }
+    const std::vector<Setting> settings = split_settings(text, Commas::Separate);
+    if (const std::string wrong = take_kind(settings.front(), option.backend); !wrong.empty())
+        return std::unexpected(refuse_setting("--net", text, settings.front().whole, wrong));
+    const auto& [known, possible] = kind_of(option.backend.kind);
+    if (std::string refused =
+            take_settings("--net", text, std::span(settings).subspan(1), known, possible, option);
+        !refused.empty())
+        return std::unexpected(std::move(refused));
     return option;
 }
 
@@ -184,12 +175,12 @@ std::expected<net::PortForward, std::string> parse_forward(std::string_view text
     const auto last = rest.rfind(':');
     if (last == std::string_view::npos) return wrong("there is one port only");
     constexpr u16 kMostPort = 65535;
-    const auto guest = number<u16>(rest.substr(last + 1), 1, kMostPort);
+    const auto guest = number_of<u16>(rest.substr(last + 1), 1, kMostPort);
     if (!guest) return wrong("the guest's port is a number from 1 to 65535");
     rest = rest.substr(0, last);
     const auto split = rest.rfind(':');
     const std::string_view port = split == std::string_view::npos ? rest : rest.substr(split + 1);
-    const auto host = number<u16>(port, 1, kMostPort);
+    const auto host = number_of<u16>(port, 1, kMostPort);
     if (!host) return wrong("the host's port is a number from 1 to 65535");
     if (split != std::string_view::npos) {
         std::string_view address = rest.substr(0, split);

@@ -2,10 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
+#include <array>
 #include <fmt/format.h>
-#include <map>
+#include <span>
+#include <utility>
 
+#include "app/settings.h"
 #include "app/size.h"
 
 namespace tessera::app {
@@ -22,22 +24,14 @@ constexpr const char* kExitCodes =
     "something,\n"
     "5 triple fault and 6 reset under --no-reboot, 7 quit by Ctrl-a x or a signal.";
 
-const std::map<std::string, MachineKind, std::less<>> machine_names{{"pc", MachineKind::Pc},
-                                                                    {"microvm", MachineKind::Microvm}};
-const std::map<std::string, KernelStart, std::less<>> start_names{
-    {"auto", KernelStart::Auto}, {"stub", KernelStart::Stub}, {"direct", KernelStart::Direct}};
-const std::map<std::string, TraceKind, std::less<>> trace_names{{"exec", TraceKind::Exec},
-                                                                {"int", TraceKind::Int},
-                                                                {"io", TraceKind::Io},
-                                                                {"mmio", TraceKind::Mmio},
-                                                                {"msr", TraceKind::Msr}};
-
-template <typename T>
-std::string names_of(const std::map<std::string, T, std::less<>>& map) {
-    std::string names;
-    for (const auto& [name, value] : map) names += (names.empty() ? "" : ", ") + name;
-    return names;
-}
+constexpr Words<MachineKind, 2> kMachines = {{{"pc", MachineKind::Pc}, {"microvm", MachineKind::Microvm}}};
+constexpr Words<KernelStart, 3> kStarts = {
+    {{"auto", KernelStart::Auto}, {"stub", KernelStart::Stub}, {"direct", KernelStart::Direct}}};
+constexpr Words<TraceKind, 5> kTraces = {{{"exec", TraceKind::Exec},
+                                          {"int", TraceKind::Int},
+                                          {"io", TraceKind::Io},
+                                          {"mmio", TraceKind::Mmio},
+                                          {"msr", TraceKind::Msr}}};
 
 // The options as they were typed.
 struct Typed {
@@ -60,13 +54,10 @@ std::string bad(std::string_view option, std::string_view value, std::string_vie
 }
 
 // Each check gives the text of what is wrong, empty if nothing is.
-template <typename T>
-std::string choose(std::string_view option, const std::string& typed,
-                   const std::map<std::string, T, std::less<>>& map, T& value) {
-    const auto it = map.find(typed);
-    if (it == map.end()) return bad(option, typed, "choose one of " + names_of(map));
-    value = it->second;
-    return {};
+template <typename T, std::size_t N>
+std::string choose(std::string_view option, const std::string& typed, const Words<T, N>& words, T& value) {
+    const std::string wrong = take_word(typed, words, value);
+    return wrong.empty() ? wrong : bad(option, typed, wrong);
 }
 
 std::string check_memory(const std::string& typed, u64& value) {
@@ -80,10 +71,8 @@ std::string check_memory(const std::string& typed, u64& value) {
 }
 
 std::string check_cpus(const std::string& typed, unsigned& value) {
-    const auto [end, error] = std::from_chars(typed.data(), typed.data() + typed.size(), value);
-    if (error != std::errc{} || end != typed.data() + typed.size() || value < 1 || value > kMostCpus)
-        return bad("--cpus", typed, fmt::format("give a number from 1 to {}", kMostCpus));
-    return {};
+    const std::string wrong = take_number(typed, 1, kMostCpus, value);
+    return wrong.empty() ? wrong : bad("--cpus", typed, wrong);
 }
 
 std::string check_engine(const std::string& typed, RunOptions& run) {
@@ -104,12 +93,14 @@ std::string check_cpu_model(const std::string& typed, soft::CpuModel& value) {
 std::string check_traces(const std::vector<std::string>& typed, std::vector<TraceRequest>& traces) {
     for (const std::string& text : typed) {
         const auto equals = text.find('=');
-        const auto kind = trace_names.find(text.substr(0, equals));
-        if (equals == std::string::npos || equals + 1 == text.size() || kind == trace_names.end())
-            return bad("--trace", text, "give WHAT=FILE, with WHAT one of " + names_of(trace_names));
-        if (std::ranges::any_of(traces, [&](const auto& t) { return t.kind == kind->second; }))
+        TraceRequest trace{};
+        if (equals == std::string::npos || equals + 1 == text.size() ||
+            !take_word(text.substr(0, equals), kTraces, trace.kind).empty())
+            return bad("--trace", text, "give WHAT=FILE, with WHAT one of " + words_of(kTraces));
+        if (std::ranges::find(traces, trace.kind, &TraceRequest::kind) != traces.end())
             return bad("--trace", text, "this is traced to another file already");
-        traces.push_back({.kind = kind->second, .path = text.substr(equals + 1)});
+        trace.path = text.substr(equals + 1);
+        traces.push_back(std::move(trace));
     }
     return {};
 }
@@ -144,31 +135,28 @@ std::string check_nets(const Typed& typed, std::vector<NetOption>& nets) {
     return {};
 }
 
+constexpr std::array<KnownSetting<BalloonConfig>, 2> kBalloonSettings{
+    {{.name = "deflate-on-oom",
+      .take = [](const Setting& s, BalloonConfig& b) { return take_on_off(s, b.deflate_on_oom); }},
+     {.name = "free-page-reporting",
+      .take = [](const Setting& s, BalloonConfig& b) { return take_on_off(s, b.free_page_reporting); }}}};
+
 // A size, which may be left out, and settings.
 std::string check_balloon(const std::string& typed, u64 memory, std::optional<BalloonConfig>& balloon) {
     if (typed.empty()) return {};
     balloon.emplace();
-    std::string_view rest = typed;
-    for (bool first = true; !rest.empty(); first = false) {
-        const auto comma = rest.find(',');
-        const std::string part(rest.substr(0, comma));
-        rest.remove_prefix(comma == std::string_view::npos ? rest.size() : comma + 1);
-        const auto size = parse_size(part);
-        if (part == "deflate-on-oom=on" || part == "deflate-on-oom=off")
-            balloon->deflate_on_oom = part.ends_with("=on");
-        else if (part == "free-page-reporting=on" || part == "free-page-reporting=off")
-            balloon->free_page_reporting = part.ends_with("=on");
-        else if (first && part == "0")
-            balloon->target = 0;
-        else if (first && size && *size < memory)
-            balloon->target = *size;
-        else
-            return bad("--balloon", typed,
-                       fmt::format("{}: give a SIZE less than the memory, then deflate-on-oom=on|off, "
-                                   "free-page-reporting=on|off",
-                                   part));
+    const auto settings = split_settings(typed, Commas::Separate);
+    std::span<const Setting> rest = settings;
+    const std::string& first = rest.front().whole;
+    const auto size = first == "0" ? std::optional<u64>(0) : parse_size(first);
+    if (size && *size < memory) {
+        balloon->target = *size;
+        rest = rest.subspan(1);
     }
-    return {};
+    return take_settings<BalloonConfig>("--balloon", typed, rest, kBalloonSettings,
+                                        "give a SIZE less than the memory, then deflate-on-oom=on|off, "
+                                        "free-page-reporting=on|off",
+                                        *balloon);
 }
 
 // What is wrong, or nothing.
@@ -177,8 +165,8 @@ std::string check(const Typed& typed, RunOptions& run) {
     run.on_reset = typed.no_reboot ? OnReset::End : OnReset::Restart;
     for (const std::string& wrong :
          {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
-          choose("--machine", typed.machine, machine_names, run.machine),
-          choose("--kernel-entry", typed.kernel_entry, start_names, run.kernel_start),
+          choose("--machine", typed.machine, kMachines, run.machine),
+          choose("--kernel-entry", typed.kernel_entry, kStarts, run.kernel_start),
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
           check_disks(typed.disks, run.disks), check_nets(typed, run.nets),
           check_balloon(typed.balloon, run.memory, run.balloon), check_traces(typed.traces, run.traces)})
