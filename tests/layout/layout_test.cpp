@@ -35,7 +35,9 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"backends/net", "backends/event_loop"},      {"devices/virtio_blk", "devices/virtio"},
     {"devices/virtio_blk", "backends/block"},     {"devices/virtio_net", "devices/virtio"},
     {"devices/virtio_net", "backends/net"},       {"devices/virtio_balloon", "devices/virtio"},
-    {"devices/virtio_balloon", "devices/virtio"},
+    {"devices/virtio_console", "devices/virtio"}, {"backends/char", "backends/unix_socket"},
+    {"devices/virtio_vsock", "devices/virtio"},   {"devices/virtio_vsock", "backends/vsock"},
+    {"backends/vsock", "backends/event_loop"},    {"backends/vsock", "backends/unix_socket"},
 };
 
 bool is_source(const fs::path& path) {

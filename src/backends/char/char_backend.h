@@ -24,6 +24,10 @@ public:
     virtual void receive_break() = 0;
     // put() returned false before, and there is room now.
     virtual void transmit_ready() = 0;
+    // Whether somebody is at the host's end; until this is called there is.
+    virtual void attended(bool /*somebody*/) {}
+    // The host's end is a terminal of this size.
+    virtual void resized(u16 /*columns*/, u16 /*rows*/) {}
 };
 
 // The host's end. put() and receive_ready() are called with the guest's device locked: they may neither wait
@@ -37,6 +41,12 @@ public:
 
     // A byte from the guest. False: no room, the guest's end keeps it and waits for transmit_ready().
     virtual bool put(u8 byte) = 0;
+    // Several; returns how many it took. If not all, the same holds.
+    virtual std::size_t put_some(std::span<const u8> bytes) {
+        std::size_t took = 0;
+        while (took < bytes.size() && put(bytes[took])) ++took;
+        return took;
+    }
     // The guest has read, and would take bytes again.
     virtual void receive_ready() = 0;
     // Called once before the guest starts, and with null when it is gone.
@@ -47,6 +57,7 @@ public:
 class NullChar final : public CharBackend {
 public:
     bool put(u8 /*byte*/) override { return true; }
+    std::size_t put_some(std::span<const u8> bytes) override { return bytes.size(); }
     void receive_ready() override {}
     void connect(CharPeer* /*peer*/) override {}
 };

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -91,7 +92,18 @@ void StdioChar::connect(CharPeer* peer) {
         peer_ = peer;
         if (peer != nullptr && !input_ended_) want(in_, EPOLLIN);
         if (peer == nullptr) want(in_, 0);
+        if (peer != nullptr) tell_size();
     });
+}
+
+void StdioChar::look_at_size() {
+    loop_.post([this] { tell_size(); });
+}
+
+void StdioChar::tell_size() {
+    winsize size{};
+    if (peer_ != nullptr && has_keys_ && ioctl(in_.fd, TIOCGWINSZ, &size) == 0 && size.ws_col != 0)
+        peer_->resized(size.ws_col, size.ws_row);
 }
 
 void StdioChar::want(Descriptor& descriptor, u32 events) {
@@ -187,18 +199,19 @@ void StdioChar::do_action(EscapeKeys::Action action) {
 
 // --- Guest to host ---
 
-bool StdioChar::put(u8 byte) {
+std::size_t StdioChar::put_some(std::span<const u8> bytes) {
+    std::size_t took = 0;
+    bool first = false;
     {
         const std::scoped_lock guard(mutex_);
-        if (output_.size() >= kOutputRoom) {
-            guest_waits_ = true;
-            return false;
-        }
-        output_.push_back(static_cast<char>(byte));
-        if (output_.size() != 1) return true;  // the loop knows
+        first = output_.empty();
+        took = std::min(bytes.size(), kOutputRoom - std::min(kOutputRoom, output_.size()));
+        output_.append(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(took));
+        if (took < bytes.size()) guest_waits_ = true;
     }
-    loop_.post([this] { on_output(); });
-    return true;
+    // Otherwise the loop knows.
+    if (first && took != 0) loop_.post([this] { on_output(); });
+    return took;
 }
 
 void StdioChar::print(std::string_view text) {

@@ -36,12 +36,15 @@ public:
     // Not while the guest runs. Leaves the terminal as it was.
     ~StdioChar() override;
 
-    bool put(u8 byte) override;
+    bool put(u8 byte) override { return put_some({&byte, 1}) == 1; }
+    std::size_t put_some(std::span<const u8> bytes) override;
     void receive_ready() override;
     void connect(CharPeer* peer) override;
 
     // Waits until the guest's output is written, at most so long.
     void drain(std::chrono::milliseconds at_most);
+    // The terminal may have another size now. On any thread.
+    void look_at_size();
     // A message of ours among the guest's output. On the loop's thread.
     void print(std::string_view text);
 
@@ -60,6 +63,7 @@ private:
     static Descriptor adopt(int fd, int access);
     void want(Descriptor& descriptor, u32 events);
 
+    void tell_size();
     void on_input();
     [[nodiscard]] bool may_read() const;
     bool read_some();

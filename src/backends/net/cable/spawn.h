@@ -4,7 +4,7 @@
 #include <string>
 #include <sys/types.h>
 
-#include "backends/net/ring/file.h"
+#include "base/file.h"
 #include "base/result.h"
 
 namespace tessera::net {

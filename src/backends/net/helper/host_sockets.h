@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "backends/net/ring/file.h"
+#include "base/file.h"
 #include "backends/net/usernet/stack.h"
 
 namespace tessera::net {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backends/net/net_backend.h"
-#include "backends/net/ring/file.h"
+#include "base/file.h"
 #include "backends/net/ring/frame_ring.h"
 #include "base/result.h"
 

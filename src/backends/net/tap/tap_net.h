@@ -10,7 +10,7 @@
 
 #include "backends/event_loop/event_loop.h"
 #include "backends/net/net_backend.h"
-#include "backends/net/ring/file.h"
+#include "base/file.h"
 #include "base/result.h"
 
 namespace tessera::net {

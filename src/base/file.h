@@ -1,10 +1,10 @@
-// A file descriptor that is closed when its owner goes.
+// A file descriptor of the host that is closed when its owner goes.
 #pragma once
 
 #include <unistd.h>
 #include <utility>
 
-namespace tessera::net {
+namespace tessera {
 
 class File {
 public:
@@ -29,4 +29,4 @@ private:
     int fd_ = -1;
 };
 
-}  // namespace tessera::net
+}  // namespace tessera
