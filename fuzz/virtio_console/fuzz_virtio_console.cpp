@@ -1,0 +1,8 @@
+// A hostile driver and corrupt snapshots against the console; the first byte chooses transport and ring.
+#include "devices/virtio/testing/fuzz_virtio.h"
+#include "devices/virtio_console/virtio_console_rig.h"
+
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer fixes this name.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    return tessera::virtio::fuzz_virtio<tessera::virtio_console::ConsoleKit>(data, size);
+}

@@ -1,0 +1,347 @@
+#include "devices/virtio_console/virtio_console.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace tessera::virtio_console {
+
+namespace {
+
+constexpr u64 bit(unsigned feature) {
+    return virtio::feature_bit(feature);
+}
+
+}  // namespace
+
+VirtioConsole::VirtioConsole(std::vector<Port> ports) : ports_(std::move(ports)) {
+    TESSERA_ASSERT(!ports_.empty() && ports_.size() <= kMostPorts,
+                   "the machine's configuration says how many");
+    for (const Port& port : ports_)
+        TESSERA_ASSERT(
+            (port.kind == Kind::Absent) == (port.wire == nullptr) && port.name.size() <= kLongestName,
+            "the machine's configuration has a wire for each port");
+    // The control queues come with the second port.
+    queue_sizes_.resize(ports_.size() == 1 ? 2 : 2 * ports_.size() + 2, kQueueSize);
+}
+
+// --- Features and registers ---
+
+// One terminal alone needs no control queues; and its size then goes by registers, which all drivers read the
+// same way (Linux before 6.16 takes the columns of a message for the rows).
+u64 VirtioConsole::features() const {
+    u64 features = ports_.size() > 1 ? bit(kFeatureMultiport) : 0;
+    if (ports_.front().kind == Kind::Terminal) features |= bit(kFeatureSize) | bit(kFeatureEmergencyWrite);
+    return features;
+}
+
+void VirtioConsole::read_config(u32 offset, std::span<std::byte> out) {
+    const u32 size = (*host_)[0].size.load();
+    const std::array<u32, 3> registers = {size, static_cast<u32>(ports_.size()), 0};
+    std::memcpy(out.data(), std::as_bytes(std::span(registers)).subspan(offset).data(), out.size());
+}
+
+// [VIRTIO-1.2 5.3.4.1] Works at any time, before a driver is there as well. What the host has no room for is
+// lost: nobody may wait here.
+void VirtioConsole::write_config(u32 offset, std::span<const std::byte> in) {
+    if (static_cast<ConfigRegister>(offset) != ConfigRegister::EmergencyWrite || in.empty()) return;
+    if (ports_.front().kind != Kind::Terminal) return;
+    const u8 byte = std::to_integer<u8>(in.front());
+    (void)ports_.front().wire->put({&byte, 1});
+}
+
+VirtioConsole::Role VirtioConsole::role_of(unsigned queue) const {
+    using enum Role::Kind;
+    const bool receive = queue % 2 == 0;
+    unsigned port = 0;
+    if (queue >= kControlReceiveQueue) {
+        if (!multiport()) return {.kind = Nothing, .port = 0};
+        if (queue <= kControlTransmitQueue)
+            return {.kind = receive ? ControlReceive : ControlTransmit, .port = 0};
+        port = queue / 2 - 1;
+    }
+    if (port >= ports_.size() || ports_[port].kind == Kind::Absent) return {.kind = Nothing, .port = 0};
+    return {.kind = receive ? Receive : Transmit, .port = port};
+}
+
+bool VirtioConsole::service(unsigned queue) {
+    const auto [kind, port] = role_of(queue);
+    switch (kind) {
+        case Role::Kind::Receive: return receive(queue, port);
+        case Role::Kind::Transmit: return transmit(queue, port);
+        case Role::Kind::ControlReceive: return give_control(queue);
+        case Role::Kind::ControlTransmit: return take_control(queue);
+        case Role::Kind::Nothing: break;
+    }
+    return false;
+}
+
+// --- Bytes ---
+
+bool VirtioConsole::usable(unsigned port) const {
+    return (*host_)[port].plugged && (!multiport() || state_.ports[port].open != 0);
+}
+
+bool VirtioConsole::receive(unsigned queue, unsigned port) {
+    virtio::Queue& ring = core().queue(queue);
+    ring.stop_kicks();
+    // Opening the port calls again.
+    if (!usable(port)) return false;
+    bool more = true;
+    for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
+        if (!core().pop(queue, chain_)) {
+            more = ring.want_kicks();
+            continue;
+        }
+        const u64 room = std::min<u64>(chain_.writable_bytes(), piece_.size());
+        const std::size_t got = room == 0 ? 0 : ports_[port].wire->take(std::span(piece_).first(room));
+        if (got == 0 && room != 0) {
+            ring.put_back(chain_);
+            more = false;
+            continue;
+        }
+        (void)chain_.write(std::as_bytes(std::span(piece_).first(got)));
+        core().push(queue, chain_, static_cast<u32>(got));
+    }
+    core().signal(queue);
+    return more;
+}
+
+VirtioConsole::Handed VirtioConsole::hand_over(unsigned port, std::size_t& budget) {
+    u64& sent = state_.ports[port].sent;
+    (void)chain_.skip(sent);
+    while (chain_.readable_bytes() != 0) {
+        // Nobody is there to read it, and nobody will.
+        if (!usable(port) || !(*host_)[port].held) break;
+        if (budget == 0) return Handed::InTurn;
+        const iovec& first = chain_.readable().front();
+        const std::size_t size = std::min(first.iov_len, budget);
+        const std::size_t took = ports_[port].wire->put({static_cast<const u8*>(first.iov_base), size});
+        (void)chain_.skip(took);
+        sent += took;
+        budget -= took;
+        if (took < size) return Handed::NoRoom;
+    }
+    sent = 0;
+    return Handed::All;
+}
+
+// A buffer the host has not taken whole stays the queue's first: nothing is in flight between turns.
+bool VirtioConsole::transmit(unsigned queue, unsigned port) {
+    virtio::Queue& ring = core().queue(queue);
+    ring.stop_kicks();
+    std::size_t budget = kBytesPerTurn;
+    Handed handed = Handed::All;
+    bool more = true;
+    for (unsigned i = 0; handed == Handed::All && more && i < kChainsPerTurn; ++i) {
+        if (!core().pop(queue, chain_)) {
+            more = ring.want_kicks();
+            continue;
+        }
+        handed = hand_over(port, budget);
+        if (handed == Handed::All)
+            core().push(queue, chain_, 0);
+        else
+            ring.put_back(chain_);
+    }
+    core().signal(queue);
+    // Without room, room() calls again.
+    return more && handed != Handed::NoRoom;
+}
+
+// --- Control messages ---
+
+bool VirtioConsole::take_control(unsigned queue) {
+    virtio::Queue& ring = core().queue(queue);
+    ring.stop_kicks();
+    bool more = true;
+    for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
+        if (!core().pop(queue, chain_)) {
+            more = ring.want_kicks();
+            continue;
+        }
+        std::array<std::byte, sizeof(ControlMessage)> copy{};
+        if (chain_.read(copy) == copy.size()) command(std::bit_cast<ControlMessage>(copy));
+        core().push(queue, chain_, 0);
+    }
+    core().signal(queue);
+    return more;
+}
+
+void VirtioConsole::command(const ControlMessage& message) {
+    const auto event = static_cast<ControlEvent>(message.event);
+    if (event == ControlEvent::DeviceReady) {
+        state_.ready = message.value == 1 ? 1 : 0;
+        for (unsigned port = 0; port < ports_.size(); ++port)
+            if ((*host_)[port].plugged) tell(port, News::Add);
+        return;
+    }
+    const u32 port = message.port;
+    if (port >= ports_.size() || ports_[port].kind == Kind::Absent || !(*host_)[port].plugged) return;
+    if (event == ControlEvent::PortReady && message.value == 1) {
+        Flags<News> news = News::Open;
+        if (ports_[port].kind == Kind::Terminal) news = news | News::Terminal;
+        if (ports_[port].kind == Kind::Terminal && (*host_)[port].size != 0) news = news | News::Size;
+        if (!ports_[port].name.empty()) news = news | News::Name;
+        tell(port, news);
+    } else if (event == ControlEvent::PortOpen) {
+        state_.ports[port].open = message.value != 0 ? 1 : 0;
+        core().kicker().kick(receive_queue_of(port));
+    }
+    // Everything else is the device's to say.
+}
+
+void VirtioConsole::tell(unsigned port, Flags<News> news) {
+    if (state_.ready == 0 || ports_[port].kind == Kind::Absent) return;
+    state_.ports[port].news = state_.ports[port].news | news;
+    core().kicker().kick(kControlReceiveQueue);
+}
+
+// As many as there are buffers for; what is left waits for more of them.
+bool VirtioConsole::give_control(unsigned queue) {
+    virtio::Queue& ring = core().queue(queue);
+    ring.stop_kicks();
+    bool more = true;
+    for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
+        const auto waiting =
+            std::ranges::find_if(state_.ports, [](const PortState& port) { return port.news.raw() != 0; });
+        if (waiting == state_.ports.end()) {
+            more = false;
+            continue;
+        }
+        if (!core().pop(queue, chain_)) {
+            more = ring.want_kicks();
+            continue;
+        }
+        const auto port = static_cast<unsigned>(waiting - state_.ports.begin());
+        const auto news = static_cast<News>(waiting->news.raw() & -waiting->news.raw());
+        const u32 written = write_news(port, news);
+        if (written != 0) waiting->news.set(news, false);
+        core().push(queue, chain_, written);
+    }
+    core().signal(queue);
+    return more;
+}
+
+// Into chain_; returns its size, 0 if there is no room for it.
+u32 VirtioConsole::write_news(unsigned port, News news) {
+    ControlMessage message{.port = port, .value = 1};
+    std::array<u8, kLongestName> more{};
+    std::size_t more_size = 0;
+    switch (news) {
+        case News::Remove: message.event = std::to_underlying(ControlEvent::PortRemove); break;
+        case News::Add: message.event = std::to_underlying(ControlEvent::PortAdd); break;
+        case News::Terminal: message.event = std::to_underlying(ControlEvent::ConsolePort); break;
+        case News::Name: {
+            message.event = std::to_underlying(ControlEvent::PortName);
+            const std::string& name = ports_[port].name;
+            more_size = name.size();
+            std::memcpy(more.data(), name.data(), more_size);
+            break;
+        }
+        case News::Size: {
+            message.event = std::to_underlying(ControlEvent::Resize);
+            const u32 size = (*host_)[port].size.load();
+            more_size = sizeof size;
+            std::memcpy(more.data(), &size, more_size);
+            break;
+        }
+        case News::Open:
+            message.event = std::to_underlying(ControlEvent::PortOpen);
+            message.value = (*host_)[port].held ? 1 : 0;
+            break;
+    }
+    const std::size_t size = sizeof message + more_size;
+    if (chain_.writable_bytes() < size) return 0;
+    (void)chain_.write(std::as_bytes(std::span(&message, 1)));
+    (void)chain_.write(std::as_bytes(std::span(more).first(more_size)));
+    return static_cast<u32>(size);
+}
+
+// --- The host's side ---
+
+void VirtioConsole::note(unsigned port, HostEvent event) {
+    (*host_)[port].events.fetch_or(std::to_underlying(event));
+    core().kicker().wake();
+}
+
+void VirtioConsole::set_held(unsigned port, bool held) {
+    (*host_)[port].held = held;
+    note(port, HostEvent::Held);
+}
+
+void VirtioConsole::resize(unsigned port, u16 columns, u16 rows) {
+    (*host_)[port].size = columns | u32{rows} << 16;
+    note(port, HostEvent::Size);
+}
+
+void VirtioConsole::set_plugged(unsigned port, bool plugged) {
+    (*host_)[port].plugged = plugged;
+    note(port, HostEvent::Plugged);
+}
+
+void VirtioConsole::run_backend() {
+    for (unsigned port = 0; port < ports_.size(); ++port)
+        if (const Flags<HostEvent> events((*host_)[port].events.exchange(0)); events.raw() != 0)
+            look_at(port, events);
+}
+
+void VirtioConsole::look_at(unsigned port, Flags<HostEvent> events) {
+    const unsigned queue = receive_queue_of(port);
+    if (events.has(HostEvent::Plugged)) {
+        const bool plugged = (*host_)[port].plugged;
+        if (!plugged) state_.ports[port] = {.open = 0, .news = {}, .sent = state_.ports[port].sent};
+        tell(port, plugged ? News::Add : News::Remove);
+    }
+    if (events.has(HostEvent::Held)) tell(port, News::Open);
+    if (events.has(HostEvent::Size)) {
+        if (!multiport())
+            core().config_changed();
+        else if (ports_[port].kind == Kind::Terminal)
+            tell(port, News::Size);
+    }
+    if (events.has(HostEvent::Input) || events.has(HostEvent::Held)) core().kicker().kick(queue);
+    if (events.has(HostEvent::Room) || events.has(HostEvent::Held) || events.has(HostEvent::Plugged))
+        core().kicker().kick(queue + 1);
+}
+
+// --- Reset and snapshots ---
+
+bool VirtioConsole::stop() {
+    state_ = {};
+    return true;
+}
+
+void VirtioConsole::visit(StateVisitor& v, State& s) {
+    constexpr unsigned kFirstPort = kFirstField + 16;
+    constexpr unsigned kPortFields = 8;
+    auto& [ready, ports] = s;
+    v.field(kFirstField, "ready", ready);
+    for (unsigned i = 0; i < ports.size(); ++i) {
+        auto& [open, news, sent] = ports[i];
+        v.field(kFirstPort + i * kPortFields, "open", open);
+        v.field(kFirstPort + i * kPortFields + 1, "news", news);
+        v.field(kFirstPort + i * kPortFields + 2, "sent", sent);
+    }
+}
+
+Status VirtioConsole::load(StateVisitor& v) {
+    State next;
+    visit(v, next);
+    bool valid = !v.corrupt() && next.ready <= 1;
+    for (unsigned i = 0; i < next.ports.size(); ++i) {
+        const PortState& port = next.ports[i];
+        const bool present = i < ports_.size() && ports_[i].kind != Kind::Absent;
+        valid = valid && port.open <= 1 && (port.news.raw() & ~kAllNews) == 0 &&
+                (present || port.news.raw() == 0);
+    }
+    if (!valid)
+        return fail(Errc::CorruptState, "virtio console: the saved state holds values no console can have");
+    state_ = next;
+    return {};
+}
+
+}  // namespace tessera::virtio_console
