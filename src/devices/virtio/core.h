@@ -10,6 +10,7 @@
 #include "base/flags.h"
 #include "base/result.h"
 #include "base/types.h"
+#include "bus/queued_device.h"
 #include "devices/virtio/device.h"
 #include "devices/virtio/queue.h"
 #include "devices/virtio/virtio_regs.h"
@@ -32,12 +33,12 @@ public:
     [[nodiscard]] virtual bool may_access_memory() const { return true; }
 };
 
-class Core {
+class Core final : public QueuedDevice {
 public:
     Core(Device& device, MemoryMap& memory, QueueKicker& kicker);
     Core(const Core&) = delete;
     Core& operator=(const Core&) = delete;
-    ~Core() = default;
+    ~Core() override = default;
     // Once, before anything else.
     void connect(TransportPort& port) { port_ = &port; }
 
@@ -91,11 +92,9 @@ public:
     [[nodiscard]] QueueKicker& kicker() const { return kicker_; }
 
     // --- The host's side, with the device's lock held.
-    // Works on a queue; true if it wants to be called again.
-    [[nodiscard]] bool service(unsigned queue);
-    void run_backend() { device_.run_backend(); }
-    // Whether a driver's or the machine's reset waits for requests in flight.
-    [[nodiscard]] bool draining() const { return draining_; }
+    [[nodiscard]] bool service(unsigned queue) override;
+    void run_backend() override { device_.run_backend(); }
+    [[nodiscard]] bool draining() const override { return draining_; }
     // Kicks may have been lost: after load(), when the machine goes on, or while memory was out of reach.
     void resume();
 

@@ -1,31 +1,17 @@
-// What a virtio device is apart from its transport, and who does its work.
+// What a virtio device is apart from its transport.
 #pragma once
 
 #include <span>
 
 #include "base/result.h"
 #include "base/types.h"
+#include "bus/queued_device.h"
 #include "devices/virtio/virtio_regs.h"
 #include "snapshot/state_visitor.h"
 
 namespace tessera::virtio {
 
 class Core;
-
-// Gets a device's work done on another thread than a CPU's: the implementation takes the device's lock there
-// and calls Core::service() or Core::run_backend().
-class QueueKicker {
-public:
-    QueueKicker() = default;
-    QueueKicker(const QueueKicker&) = delete;
-    QueueKicker& operator=(const QueueKicker&) = delete;
-    virtual ~QueueKicker() = default;
-
-    // Core::service(queue) is wanted. With the device's lock held; does not wait.
-    virtual void kick(unsigned queue) = 0;
-    // Core::run_backend() is wanted. Thread-safe, with or without the lock; does not wait.
-    virtual void wake() = 0;
-};
 
 // One type of device: block, network, ... All methods are called with the device's lock held. A guest can
 // make any of them be called at any time, in any order the comments allow.
@@ -69,7 +55,7 @@ public:
     // Once, before anything else.
     virtual void attach(Core& core) { core_ = &core; }
 
-    static constexpr unsigned kMostQueues = 62;
+    static constexpr unsigned kMostQueues = QueuedDevice::kMostQueues;
 
 protected:
     [[nodiscard]] Core& core() const { return *core_; }

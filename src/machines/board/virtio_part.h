@@ -16,7 +16,7 @@
 #include "devices/virtio_balloon/virtio_balloon.h"
 #include "devices/virtio_net/virtio_net.h"
 #include "devices/virtio_rng/virtio_rng.h"
-#include "machines/board/virtio_worker.h"
+#include "machines/board/device_worker.h"
 #include "machines/machine.h"
 #include "memory/memory_map.h"
 #include "vm/host_timers.h"
@@ -76,7 +76,7 @@ private:
         Item(std::string called, EventLoop& loop) : name(std::move(called)), worker(loop, lock) {}
         std::string name;
         MutexLock lock;
-        VirtioWorker worker;
+        DeviceWorker worker;
         std::unique_ptr<virtio::Device> device;
         std::unique_ptr<virtio::Mmio> mmio;
         std::unique_ptr<virtio::Pci> pci;

@@ -1,4 +1,4 @@
-// Does a virtio device's work on an event loop's thread, so that a guest's kick costs its CPU no more than a
+// Does a device's work on an event loop's thread, so that a guest's kick costs its CPU no more than a
 // note.
 #pragma once
 
@@ -8,16 +8,15 @@
 
 #include "backends/event_loop/event_loop.h"
 #include "bus/lock.h"
-#include "devices/virtio/core.h"
-#include "devices/virtio/device.h"
+#include "bus/queued_device.h"
 
 namespace tessera {
 
-class VirtioWorker final : public virtio::QueueKicker {
+class DeviceWorker final : public QueueKicker {
 public:
     // `device` is the device's own lock.
-    VirtioWorker(EventLoop& loop, Lock& device) : loop_(loop), device_(device) {}
-    void connect(virtio::Core& core) { core_ = &core; }
+    DeviceWorker(EventLoop& loop, Lock& device) : loop_(loop), device_(device) {}
+    void connect(QueuedDevice& queued) { queued_ = &queued; }
 
     void kick(unsigned queue) override { ask(u64{1} << queue); }
     void wake() override { ask(kBackend); }
@@ -31,7 +30,7 @@ public:
 
 private:
     // Bits of pending_: a queue each, and these two.
-    static constexpr u64 kBackend = u64{1} << virtio::Device::kMostQueues;
+    static constexpr u64 kBackend = u64{1} << QueuedDevice::kMostQueues;
     static constexpr u64 kPosted = u64{1} << 63;  // work() is on its way, or at work
 
     void ask(u64 what);
@@ -41,7 +40,7 @@ private:
 
     EventLoop& loop_;
     Lock& device_;
-    virtio::Core* core_ = nullptr;
+    QueuedDevice* queued_ = nullptr;
     std::atomic<u64> pending_ = 0;
     std::mutex mutex_;
     std::condition_variable drained_;

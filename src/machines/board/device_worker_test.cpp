@@ -1,4 +1,4 @@
-#include "machines/board/virtio_worker.h"
+#include "machines/board/device_worker.h"
 
 #include <array>
 #include <atomic>
@@ -24,8 +24,8 @@ public:
     std::atomic<unsigned> rises = 0;
 };
 
-struct VirtioWorkerTest : testing::Test {
-    VirtioWorkerTest() {
+struct DeviceWorkerTest : testing::Test {
+    DeviceWorkerTest() {
         worker.connect(chip.core());
         out(0x70, 3);
         out(0x24, 1);
@@ -38,7 +38,7 @@ struct VirtioWorkerTest : testing::Test {
         out(0x44, 1);
         out(0x70, 15);
     }
-    ~VirtioWorkerTest() override { loop->stop(); }
+    ~DeviceWorkerTest() override { loop->stop(); }
     void out(u64 offset, u32 value) {
         const LockGuard guard(lock);
         EXPECT_EQ(chip.write(offset, std::bit_cast<std::array<std::byte, 4>>(value)), IoStatus::Ok);
@@ -47,13 +47,13 @@ struct VirtioWorkerTest : testing::Test {
     BenchRam ram;
     CountedLine line;
     MutexLock lock;
-    VirtioWorker worker{*loop, lock};
+    DeviceWorker worker{*loop, lock};
     EchoDevice device;
     virtio::Mmio chip{device, ram.map, worker, IrqLine(line, 0)};
     GuestQueue queue{ram, 0x1'0000, 16, virtio::RingKind::Split, false};
 };
 
-TEST_F(VirtioWorkerTest, EveryKickIsWorkedOff) {
+TEST_F(DeviceWorkerTest, EveryKickIsWorkedOff) {
     const std::vector<Segment> pieces = {{0x10'0000, 8, true}};
     unsigned sent = 0;
     unsigned done = 0;
@@ -67,7 +67,7 @@ TEST_F(VirtioWorkerTest, EveryKickIsWorkedOff) {
     EXPECT_GE(line.rises, 1U);
 }
 
-TEST_F(VirtioWorkerTest, ADrainWaitsForTheBackend) {
+TEST_F(DeviceWorkerTest, ADrainWaitsForTheBackend) {
     {
         const LockGuard guard(lock);
         device.slow = true;

@@ -1,4 +1,4 @@
-#include "machines/board/virtio_worker.h"
+#include "machines/board/device_worker.h"
 
 #include <bit>
 
@@ -11,12 +11,12 @@ constexpr unsigned kTurns = 32;
 
 }  // namespace
 
-void VirtioWorker::ask(u64 what) {
+void DeviceWorker::ask(u64 what) {
     const u64 before = pending_.fetch_or(what | kPosted, std::memory_order_acq_rel);
     if ((before & kPosted) == 0) loop_.post([this] { work(); });
 }
 
-void VirtioWorker::work() {
+void DeviceWorker::work() {
     for (unsigned turn = 0; turn < kTurns; ++turn) {
         u64 what = pending_.fetch_and(kPosted, std::memory_order_acq_rel) & ~kPosted;
         if (what != 0) {
@@ -30,12 +30,12 @@ void VirtioWorker::work() {
     loop_.post([this] { work(); });
 }
 
-u64 VirtioWorker::do_once(u64 what) {
+u64 DeviceWorker::do_once(u64 what) {
     u64 again = 0;
     if ((what & kBackend) != 0) {
         {
             const LockGuard guard(device_);
-            core_->run_backend();
+            queued_->run_backend();
         }
         // Whoever waits looks at draining() with mutex_ held, and cannot miss this.
         const std::lock_guard guard(mutex_);
@@ -45,22 +45,22 @@ u64 VirtioWorker::do_once(u64 what) {
     for (u64 queues = what & ~kBackend; queues != 0; queues &= queues - 1) {
         const auto queue = static_cast<unsigned>(std::countr_zero(queues));
         const LockGuard guard(device_);
-        if (core_->service(queue)) again |= u64{1} << queue;
+        if (queued_->service(queue)) again |= u64{1} << queue;
     }
     return again;
 }
 
-void VirtioWorker::wait_until_idle() {
+void DeviceWorker::wait_until_idle() {
     // Tasks run in the order they were posted in. The loop may have ended: then nothing runs.
     while (loop_.run([] {}) && pending_.load(std::memory_order_acquire) != 0) {
     }
 }
 
-void VirtioWorker::wait_until_drained() {
+void DeviceWorker::wait_until_drained() {
     std::unique_lock lock(mutex_);
     drained_.wait(lock, [this] {
         const LockGuard guard(device_);
-        return !core_->draining();
+        return !queued_->draining();
     });
 }
 
