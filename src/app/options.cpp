@@ -9,6 +9,7 @@
 
 #include "app/settings.h"
 #include "app/size.h"
+#include "devices/virtio_console/virtio_console.h"
 
 namespace tessera::app {
 
@@ -27,6 +28,8 @@ constexpr const char* kExitCodes =
 constexpr Words<MachineKind, 2> kMachines = {{{"pc", MachineKind::Pc}, {"microvm", MachineKind::Microvm}}};
 constexpr Words<KernelStart, 3> kStarts = {
     {{"auto", KernelStart::Auto}, {"stub", KernelStart::Stub}, {"direct", KernelStart::Direct}}};
+constexpr Words<ConsoleKind, 2> kConsoles = {
+    {{"serial", ConsoleKind::Serial}, {"virtio", ConsoleKind::Virtio}}};
 constexpr Words<TraceKind, 5> kTraces = {{{"exec", TraceKind::Exec},
                                           {"int", TraceKind::Int},
                                           {"io", TraceKind::Io},
@@ -46,6 +49,10 @@ struct Typed {
     std::vector<std::string> nets;
     std::vector<std::string> forwards;
     std::string balloon;
+    std::optional<std::string> cmdline;
+    std::string console = "serial";
+    std::vector<std::string> ports;
+    std::vector<std::string> serials;
     std::vector<std::string> traces;
 };
 
@@ -114,6 +121,35 @@ std::string check_disks(const std::vector<std::string>& typed, std::vector<DiskO
     return {};
 }
 
+std::string check_ports(const Typed& typed, RunOptions& run) {
+    for (const std::string& text : typed.ports) {
+        auto port = parse_port(text);
+        if (!port) return std::move(port.error());
+        if (std::ranges::find(run.ports, port->name, &PortOption::name) != run.ports.end())
+            return bad("--port", text, "there is a port of this name already");
+        run.ports.push_back(*std::move(port));
+    }
+    if (run.ports.size() >= virtio_console::kMostPorts)
+        return bad("--port", typed.ports.back(),
+                   fmt::format("a machine has at most {} ports", virtio_console::kMostPorts - 1));
+    for (const std::string& text : typed.serials) {
+        auto serial = parse_serial(text);
+        if (!serial) return std::move(serial.error());
+        run.serials.push_back(*std::move(serial));
+    }
+    if (!run.serials.empty() && run.machine != MachineKind::Pc)
+        return bad("--serial", typed.serials.front(), "the card needs PCI; use --machine pc");
+    return {};
+}
+
+// The default has the kernel's messages where the terminal is.
+std::string check_console(const Typed& typed, RunOptions& run) {
+    std::string wrong = choose("--console", typed.console, kConsoles, run.console);
+    run.cmdline =
+        typed.cmdline.value_or(run.console == ConsoleKind::Virtio ? "console=hvc0" : "console=ttyS0");
+    return wrong;
+}
+
 // Ports go to the first user-mode network; there is one if there are ports.
 std::string check_nets(const Typed& typed, std::vector<NetOption>& nets) {
     for (const std::string& text : typed.nets) {
@@ -169,7 +205,8 @@ std::string check(const Typed& typed, RunOptions& run) {
           choose("--kernel-entry", typed.kernel_entry, kStarts, run.kernel_start),
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
           check_disks(typed.disks, run.disks), check_nets(typed, run.nets),
-          check_balloon(typed.balloon, run.memory, run.balloon), check_traces(typed.traces, run.traces)})
+          check_balloon(typed.balloon, run.memory, run.balloon), check_console(typed, run),
+          check_ports(typed, run), check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
     if (run.soft.check != 0 && run.cpus != 1)
         return bad("--engine", typed.engine,
@@ -178,7 +215,7 @@ std::string check(const Typed& typed, RunOptions& run) {
 }
 
 CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
-    CLI::App* command = app.add_subcommand("run", "Boot a Linux kernel; its serial port is this terminal");
+    CLI::App* command = app.add_subcommand("run", "Boot a Linux kernel; its console is this terminal");
     command->add_option("--kernel", run.kernel, "bzImage, or an ELF vmlinux (must be given)")
         ->type_name("FILE");
     command
@@ -187,7 +224,9 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
                      "decompressor in it)")
         ->type_name("HOW");
     command->add_option("--initrd", run.initrd, "initial RAM disk")->type_name("FILE");
-    command->add_option("--cmdline", run.cmdline, "the kernel's command line (default console=ttyS0)")
+    command
+        ->add_option("--cmdline", typed.cmdline,
+                     "the kernel's command line (default console=ttyS0, or hvc0 with --console virtio)")
         ->type_name("TEXT");
     command->add_option("--memory", typed.memory, "size of the guest's memory (default 512M)")
         ->type_name("SIZE");
@@ -196,6 +235,24 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
         ->add_option("--machine", typed.machine,
                      "the board: pc (default), or microvm, the least that boots Linux")
         ->type_name("NAME");
+    command
+        ->add_option(
+            "--console", typed.console,
+            "what this terminal is to the guest: serial (default; ttyS0), virtio (hvc0, which follows "
+            "the terminal's size)")
+        ->type_name("KIND");
+    command
+        ->add_option("--port", typed.ports,
+                     "/dev/virtio-ports/NAME of the guest is a Unix socket here; may be given several times")
+        ->type_name("name=NAME,path=SOCKET")
+        ->allow_extra_args(false);
+    command
+        ->add_option(
+            "--serial", typed.serials,
+            "a further serial port, on a PCI card, is a Unix socket here; may be given several times, "
+            "and be followed by ,place=bus|root-port")
+        ->type_name("path=SOCKET[,SETTING]")
+        ->allow_extra_args(false);
     command
         ->add_option(
             "--disk", typed.disks,

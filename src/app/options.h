@@ -12,6 +12,7 @@
 #include "app/engine_option.h"
 #include "app/exit_code.h"
 #include "app/net_option.h"
+#include "app/port_option.h"
 #include "base/types.h"
 #include "cpu/soft/soft_cpu.h"
 #include "machines/machine.h"
@@ -21,6 +22,9 @@ namespace tessera::app {
 
 enum class TraceKind : u8 { Exec, Int, Io, Mmio, Msr };
 
+// What the terminal is to the guest.
+enum class ConsoleKind : u8 { Serial, Virtio };
+
 struct TraceRequest {
     TraceKind kind;
     std::string path;
@@ -29,7 +33,8 @@ struct TraceRequest {
 struct RunOptions {
     std::string kernel;
     std::string initrd;
-    std::string cmdline = "console=ttyS0";
+    std::string cmdline;
+    ConsoleKind console = ConsoleKind::Serial;
     u64 memory = 512 * kMiB;
     unsigned cpus = 1;
     KernelStart kernel_start = KernelStart::Auto;
@@ -41,6 +46,8 @@ struct RunOptions {
     std::vector<NetOption> nets;
     bool rng = false;
     std::optional<BalloonConfig> balloon;
+    std::vector<PortOption> ports;
+    std::vector<SerialOption> serials;
     std::vector<TraceRequest> traces;
     bool statistics = false;  // to be printed at the end
 };

@@ -1,5 +1,6 @@
 #include "app/options.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace tessera::app {
@@ -167,6 +168,36 @@ TEST(OptionsTest, ABalloonHasASizeAndSettings) {
     EXPECT_NE(refusal({"run", "--kernel=k", "--balloon", "512M"}).find("less than the memory"),
               std::string::npos);
     EXPECT_NE(refusal({"run", "--kernel=k", "--balloon", "0,x=y"}).find("x=y"), std::string::npos);
+}
+
+TEST(OptionsTest, TheConsoleDecidesWhereTheKernelSpeaks) {
+    EXPECT_EQ(run_options({"run", "--kernel=k"}).console, ConsoleKind::Serial);
+    const RunOptions run = run_options({"run", "--kernel=k", "--console", "virtio"});
+    EXPECT_EQ(run.console, ConsoleKind::Virtio);
+    EXPECT_EQ(run.cmdline, "console=hvc0");
+    EXPECT_EQ(run_options({"run", "--kernel=k", "--console=virtio", "--cmdline", "quiet"}).cmdline, "quiet");
+    EXPECT_NE(refusal({"run", "--kernel=k", "--console", "vga"}).find("serial, virtio"), std::string::npos);
+}
+
+TEST(OptionsTest, PortsHaveDifferentNamesAndSerialCardsNeedPci) {
+    const RunOptions run = run_options(
+        {"run", "--kernel=k", "--port", "name=a,path=p", "--port", "name=b,path=q", "--serial", "path=r"});
+    ASSERT_EQ(run.ports.size(), 2U);
+    EXPECT_EQ(run.ports[1].name, "b");
+    ASSERT_EQ(run.serials.size(), 1U);
+    EXPECT_EQ(run.serials[0].path, "r");
+    EXPECT_NE(refusal({"run", "--kernel=k", "--port", "name=a,path=p", "--port", "name=a,path=q"})
+                  .find("name already"),
+              std::string::npos);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--machine=microvm", "--serial", "path=r"}).find("--machine pc"),
+              std::string::npos);
+    std::vector<std::string> many = {"run", "--kernel=k"};
+    for (unsigned i = 0; i < 16; ++i) many.push_back(fmt::format("--port=name=n{},path=p", i));
+    std::vector<const char*> words;
+    for (const std::string& word : many) words.push_back(word.c_str());
+    const Command command = parse_command_line(words);
+    ASSERT_TRUE(std::holds_alternative<Answer>(command));
+    EXPECT_NE(std::get<Answer>(command).text.find("at most 15"), std::string::npos);
 }
 
 }  // namespace

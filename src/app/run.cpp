@@ -14,6 +14,7 @@
 #include "app/trace.h"
 #include "backends/block/open/open_disk.h"
 #include "backends/char/stdio_char.h"
+#include "backends/char/unix_char.h"
 #include "backends/net/open/open_net.h"
 
 namespace tessera::app {
@@ -122,6 +123,83 @@ Result<Nets> open_nets(const std::vector<NetOption>& options, EventLoop& loop) {
     return nets;
 }
 
+// What programs of the host reach by sockets, listening; what the machine uses of them is in the others.
+struct Cables {
+    std::vector<std::unique_ptr<UnixChar>> sockets;
+    std::vector<PortConfig> ports;
+    std::vector<PciSerialConfig> serials;
+};
+
+Result<Cables> open_cables(const RunOptions& options, EventLoop& loop) {
+    Cables cables;
+    for (const PortOption& port : options.ports) {
+        auto socket = UnixChar::create(loop, "--port", port.path);
+        if (!socket) return std::unexpected(std::move(socket.error()));
+        cables.ports.push_back({.backend = socket->get(), .name = port.name});
+        cables.sockets.push_back(*std::move(socket));
+    }
+    for (const SerialOption& serial : options.serials) {
+        auto socket = UnixChar::create(loop, "--serial", serial.path);
+        if (!socket) return std::unexpected(std::move(socket.error()));
+        cables.serials.push_back({.backend = socket->get(), .place = serial.place});
+        cables.sockets.push_back(*std::move(socket));
+    }
+    return cables;
+}
+
+// Everything of the host's that a guest uses. All of it outlives the VM.
+struct HostSide {
+    std::unique_ptr<EventLoop> loop;  // serves the rest
+    Disks disks;
+    Nets nets;
+    Cables cables;
+};
+
+Result<HostSide> open_host_side(const RunOptions& options) {
+    HostSide host;
+    auto disks = open_disks(options.disks);
+    if (!disks) return std::unexpected(std::move(disks.error()));
+    host.disks = *std::move(disks);
+    auto loop = EventLoop::create("tessera-io");
+    if (!loop) return std::unexpected(std::move(loop.error()));
+    host.loop = *std::move(loop);
+    auto nets = open_nets(options.nets, *host.loop);
+    if (!nets) return std::unexpected(std::move(nets.error()));
+    host.nets = *std::move(nets);
+    auto cables = open_cables(options, *host.loop);
+    if (!cables) return std::unexpected(std::move(cables.error()));
+    host.cables = *std::move(cables);
+    return host;
+}
+
+MachineConfig machine_of(const RunOptions& options, const HostSide& host, CharBackend& terminal,
+                         Traces& traces) {
+    soft::SoftCpuConfig soft = options.soft;
+    if (!soft.count) soft.count = options.statistics;
+    const bool serial = options.console == ConsoleKind::Serial;
+    return {.kind = options.machine,
+            .memory = options.memory,
+            .cpus = options.cpus,
+            .soft = soft,
+            .kernel = options.kernel,
+            .initrd = options.initrd,
+            .cmdline = options.cmdline,
+            .kernel_start = options.kernel_start,
+            .on_note = complain,
+            .disks = host.disks.configs,
+            .rng = options.rng,
+            .nets = host.nets.configs,
+            .balloon = options.balloon,
+            .console = serial ? nullptr : &terminal,
+            .ports = host.cables.ports,
+            .io_loop = host.loop.get(),
+            .serial = serial ? &terminal : nullptr,
+            .pci_serials = host.cables.serials,
+            .tracer = traces.cpu(),
+            .port_observer = traces.ports(),
+            .mmio_observer = traces.mmio()};
+}
+
 }  // namespace
 
 ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point begin) {
@@ -129,66 +207,51 @@ ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point be
         complain("--engine kvm: not in this version; use --engine soft (or auto)");
         return ExitCode::HostFailure;
     }
-    soft::SoftCpuConfig soft = options.soft;
-    if (!soft.count) soft.count = options.statistics;
     block_signals();
     auto traces = Traces::open(options.traces);
     if (!traces) return refuse(traces.error());
-    auto disks = open_disks(options.disks);  // longer than the VM
-    if (!disks) return refuse(disks.error());
-    // The loop serves the networks, and both outlive the VM.
-    std::unique_ptr<EventLoop> io_loop;
-    if (!options.disks.empty() || !options.nets.empty()) {
-        auto loop = EventLoop::create("tessera-io");
-        if (!loop) return refuse(loop.error());
-        io_loop = std::move(*loop);
-    }
-    Result<Nets> nets = options.nets.empty() ? Nets() : open_nets(options.nets, *io_loop);
-    if (!nets) return refuse(nets.error());
+    auto host = open_host_side(options);
+    if (!host) return refuse(host.error());
+    // The terminal outlives the VM as well: the VM's end may have something to say to it. Keys are looked at
+    // only once the machine is connected.
+    Vm* running = nullptr;
+    auto stdio = StdioChar::create(*host->loop, {.on_quit = [&] { running->stop(); },
+                                                 .on_statistics =
+                                                     [&] {
+                                                         // Not on this thread, for which the VM may wait.
+                                                         running->loop().post([&] {
+                                                             fmt::print(stderr, "{}",
+                                                                        for_raw_terminal(statistics_table(
+                                                                            running->statistics(), begin)));
+                                                         });
+                                                     }});
+    if (!stdio) return refuse(stdio.error());
+    const auto refuse_calmly = [&](const Error& error) {
+        stdio->reset();  // the terminal first
+        return refuse(error);
+    };
     auto vm = Vm::create(options.cpus, options.on_reset);
-    if (!vm) return refuse(vm.error());
-    auto signals = Signals::watch((*vm)->loop(), [&](int) { (*vm)->stop(); });
-    if (!signals) return refuse(signals.error());
-
-    Ending ending;
-    {
-        auto stdio = StdioChar::create(
-            (*vm)->loop(),
-            {.on_quit = [&] { (*vm)->stop(); },
-             .on_statistics =
-                 [&] {
-                     fmt::print(stderr, "{}", for_raw_terminal(statistics_table((*vm)->statistics(), begin)));
-                 }});
-        if (!stdio) return refuse(stdio.error());
-        const MachineConfig config{.kind = options.machine,
-                                   .memory = options.memory,
-                                   .cpus = options.cpus,
-                                   .soft = soft,
-                                   .kernel = options.kernel,
-                                   .initrd = options.initrd,
-                                   .cmdline = options.cmdline,
-                                   .kernel_start = options.kernel_start,
-                                   .on_note = complain,
-                                   .disks = disks->configs,
-                                   .rng = options.rng,
-                                   .nets = nets->configs,
-                                   .balloon = options.balloon,
-                                   .io_loop = io_loop.get(),
-                                   .serial = stdio->get(),
-                                   .tracer = (*traces)->cpu(),
-                                   .port_observer = (*traces)->ports(),
-                                   .mmio_observer = (*traces)->mmio()};
-        if (auto built = build_machine(**vm, config); !built) {
-            stdio->reset();  // the terminal first
-            return refuse(built.error());
-        }
-        if (isatty(STDIN_FILENO) != 0)
-            (*vm)->loop().run([&] { (*stdio)->print("tessera: Ctrl-a x quits, Ctrl-a h helps\r\n"); });
-        (*vm)->start();
-        ending = (*vm)->wait();
-        (*stdio)->connect(nullptr);
+    if (!vm) return refuse_calmly(vm.error());
+    running = vm->get();
+    auto signals =
+        Signals::watch(running->loop(), [&](int) { running->stop(); }, [&] { (*stdio)->look_at_size(); });
+    if (!signals) return refuse_calmly(signals.error());
+    if (auto built = build_machine(*running, machine_of(options, *host, **stdio, **traces)); !built) {
+        signals->reset();
+        vm->reset();
+        return refuse_calmly(built.error());
     }
-    if (options.statistics) fmt::print(stderr, "{}", statistics_table((*vm)->statistics(), begin));
+    if (isatty(STDIN_FILENO) != 0)
+        host->loop->run([&] { (*stdio)->print("tessera: Ctrl-a x quits, Ctrl-a h helps\r\n"); });
+    running->start();
+    const Ending ending = running->wait();
+    (*stdio)->connect(nullptr);
+    std::string statistics;
+    if (options.statistics) statistics = statistics_table(running->statistics(), begin);
+    signals->reset();
+    vm->reset();
+    stdio->reset();
+    fmt::print(stderr, "{}", statistics);
     return report(ending);
 }
 

@@ -16,7 +16,7 @@ namespace {
 sigset_t watched() {
     sigset_t set;
     (void)sigemptyset(&set);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT})
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH})
         (void)sigaddset(&set, signal);
     return set;
 }
@@ -29,11 +29,12 @@ void block_signals() {
     (void)std::signal(SIGPIPE, SIG_IGN);
 }
 
-Result<std::unique_ptr<Signals>> Signals::watch(EventLoop& loop, std::function<void(int)> on_end) {
+Result<std::unique_ptr<Signals>> Signals::watch(EventLoop& loop, std::function<void(int)> on_end,
+                                                std::function<void()> on_size) {
     const sigset_t set = watched();
     const int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0) return fail(Errc::HostFailure, "cannot watch for signals: no descriptor left (ulimit -n)");
-    std::unique_ptr<Signals> signals(new Signals(loop, fd, std::move(on_end)));
+    std::unique_ptr<Signals> signals(new Signals(loop, fd, std::move(on_end), std::move(on_size)));
     Status status;
     (void)loop.run(
         [&] { status = loop.watch(fd, EPOLLIN, [self = signals.get()](u32) { self->on_ready(); }); });
@@ -54,7 +55,8 @@ void Signals::on_ready() {
                 RawTerminal::suspend();
                 (void)kill(getpid(), SIGSTOP);
                 break;
-            case SIGCONT: RawTerminal::resume(); break;
+            case SIGCONT: RawTerminal::resume(); [[fallthrough]];
+            case SIGWINCH: on_size_(); break;
             default: on_end_(static_cast<int>(info.ssi_signo)); break;
         }
     }

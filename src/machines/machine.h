@@ -72,6 +72,12 @@ struct BalloonConfig {
     bool free_page_reporting = true;
 };
 
+// A port of the guest's virtio ports, /dev/virtio-ports/NAME.
+struct PortConfig {
+    CharBackend* backend = nullptr;  // stays the caller's, longer than the VM
+    std::string name{};              // NOLINT(readability-redundant-member-init)
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -93,8 +99,11 @@ struct MachineConfig {
 
     std::vector<NetConfig> nets{};           // NOLINT(readability-redundant-member-init)
     std::optional<BalloonConfig> balloon{};  // NOLINT(readability-redundant-member-init)
-    // Where disks and network cards are worked for; longer than the VM. Null: a thread of the machine's own.
-    // Backends that call their card on the same loop save a change of threads.
+    // The far end of a virtio console, hvc0; longer than the VM. Null: there is none.
+    CharBackend* console = nullptr;
+    std::vector<PortConfig> ports{};  // NOLINT(readability-redundant-member-init)
+    // Where disks, network cards and ports are worked for; longer than the VM. Null: a thread of the
+    // machine's own. Backends that call their card on the same loop save a change of threads.
     EventLoop* io_loop = nullptr;
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.

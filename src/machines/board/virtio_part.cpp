@@ -1,18 +1,21 @@
 #include "machines/board/virtio_part.h"
 
 #include <algorithm>
+#include <array>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <utility>
+#include <vector>
 
 #include "devices/virtio_blk/virtio_blk.h"
+#include "devices/virtio_net/virtio_net.h"
 
 namespace tessera {
 
 unsigned virtio_device_count(const MachineConfig& config) {
     return static_cast<unsigned>(config.disks.size() + config.nets.size()) + (config.rng ? 1 : 0) +
-           (config.balloon ? 1 : 0);
+           (config.balloon ? 1 : 0) + (config.console != nullptr ? 1 : 0) + (config.ports.empty() ? 0 : 1);
 }
 
 std::size_t HostEntropy::fill(std::span<std::byte> out) {
@@ -49,6 +52,7 @@ Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, con
     std::unique_ptr<VirtioPart> part(new VirtioPart(around, std::move(own), loop));
     if (auto status = part->add_disks(config); !status) return std::unexpected(std::move(status.error()));
     part->add_nets(config);
+    if (auto status = part->add_ports(config); !status) return std::unexpected(std::move(status.error()));
     if (config.rng) {
         Item& item = part->add("rng");
         HostTimers& timers = around.vm.add_timers(item.lock);
@@ -90,14 +94,54 @@ void VirtioPart::add_nets(const MachineConfig& config) {
                 .pairs = static_cast<u16>(std::min<unsigned>(net.pairs, virtio_net::kMostPairs)),
                 .mtu = net.mtu},
             *net.backend, around_.vm.clock(), timers);
-        item.net = card.get();
+        item.plug_in = [card = card.get()] { card->plug_in(); };
+        item.unplug = [card = card.get()] { card->unplug(); };
         item.device = std::move(card);
     }
 }
 
+// The terminal has a device of its own, which tells of its size in a way that all drivers understand; that of
+// the ports has no terminal, and with it no port 0.
+Status VirtioPart::add_ports(const MachineConfig& config) {
+    using virtio_console::VirtioConsole;
+    if (config.console != nullptr)
+        add_console("console", VirtioConsole::Kind::Terminal,
+                    std::array{PortConfig{.backend = config.console, .name = {}}});
+    if (config.ports.size() >= virtio_console::kMostPorts)
+        return fail(Errc::InvalidArgument, fmt::format("{} ports; a machine can have {}", config.ports.size(),
+                                                       virtio_console::kMostPorts - 1));
+    for (const PortConfig& port : config.ports)
+        if (port.name.empty() || port.name.size() > virtio_console::kLongestName)
+            return fail(Errc::InvalidArgument, fmt::format("port '{}': a name has 1 to {} bytes", port.name,
+                                                           virtio_console::kLongestName));
+    if (!config.ports.empty()) add_console("ports", VirtioConsole::Kind::Stream, config.ports);
+    return {};
+}
+
+void VirtioPart::add_console(std::string name, virtio_console::VirtioConsole::Kind kind,
+                             std::span<const PortConfig> ports) {
+    using virtio_console::VirtioConsole;
+    Item& item = add(std::move(name));
+    std::vector<VirtioConsole::Port> all;
+    if (kind == VirtioConsole::Kind::Stream) all.emplace_back();
+    const auto first = static_cast<unsigned>(all.size());
+    for (const PortConfig& port : ports) {
+        auto& cable = item.cables.emplace_back(std::make_unique<ConsoleCable>(*port.backend));
+        all.push_back({.kind = kind, .name = port.name, .wire = cable.get()});
+    }
+    auto device = std::make_unique<VirtioConsole>(std::move(all));
+    item.plug_in = [&item, console = device.get(), first] {
+        for (unsigned i = 0; i < item.cables.size(); ++i) item.cables[i]->plug_in(*console, first + i);
+    };
+    item.unplug = [&item] {
+        for (const auto& cable : item.cables) cable->unplug();
+    };
+    item.device = std::move(device);
+}
+
 void VirtioPart::plug_in() {
     for (const auto& item : items_)
-        if (item->net != nullptr) item->net->plug_in();
+        if (item->plug_in) item->plug_in();
 }
 
 Status VirtioPart::attach_mmio(IoBus& bus, IrqSink& pins) {
@@ -148,7 +192,7 @@ void VirtioPart::reset() {
 // Backends go quiet first; then nobody asks for work, and what was asked for is done.
 VirtioPart::~VirtioPart() {
     for (const auto& item : items_)
-        if (item->net != nullptr && (item->mmio != nullptr || item->pci != nullptr)) item->net->unplug();
+        if (item->unplug && (item->mmio != nullptr || item->pci != nullptr)) item->unplug();
     reset();
     for (const auto& item : items_) item->worker.wait_until_idle();
 }

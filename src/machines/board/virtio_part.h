@@ -1,8 +1,8 @@
 // The virtio devices of a board: chips, locks, workers, and what stands behind them. Wiring only.
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,8 +14,9 @@
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/pci.h"
 #include "devices/virtio_balloon/virtio_balloon.h"
-#include "devices/virtio_net/virtio_net.h"
+#include "devices/virtio_console/virtio_console.h"
 #include "devices/virtio_rng/virtio_rng.h"
+#include "machines/board/console_cable.h"
 #include "machines/board/device_worker.h"
 #include "machines/machine.h"
 #include "memory/memory_map.h"
@@ -77,16 +78,21 @@ private:
         std::string name;
         MutexLock lock;
         DeviceWorker worker;
+        std::vector<std::unique_ptr<ConsoleCable>> cables;  // of a console
         std::unique_ptr<virtio::Device> device;
         std::unique_ptr<virtio::Mmio> mmio;
         std::unique_ptr<virtio::Pci> pci;
-        virtio_net::VirtioNet* net = nullptr;  // when it is one
+        std::function<void()> plug_in;  // to what is behind it, if that calls the device; and apart again
+        std::function<void()> unplug;
     };
 
     VirtioPart(const Around& around, std::unique_ptr<EventLoop> own_loop, EventLoop& loop)
         : around_(around), own_loop_(std::move(own_loop)), loop_(loop) {}
     Status add_disks(const MachineConfig& config);
     void add_nets(const MachineConfig& config);
+    Status add_ports(const MachineConfig& config);
+    void add_console(std::string name, virtio_console::VirtioConsole::Kind kind,
+                     std::span<const PortConfig> ports);
     // Once there is a transport around them.
     void plug_in();
     Item& add(std::string name);
