@@ -3,6 +3,7 @@
 usage: boot_test.py --tessera PROGRAM [--embed PROGRAM] CASE
 """
 import argparse
+import fcntl
 import gzip
 import hashlib
 import http.server
@@ -10,7 +11,9 @@ import os
 import pathlib
 import random
 import re
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -392,6 +395,104 @@ def case_balloon():
         console.ask("rm /tmp/much")
         wait_for("the guest's free memory was not given back", lambda: resident(console.process) < before + (50 << 20))
         power_off(console)
+
+
+def set_size(console, columns, rows):
+    fcntl.ioctl(console.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    console.signal(signal.SIGWINCH)
+
+
+class Client:
+    """A program of the host at a Unix socket."""
+
+    def __init__(self, path, patience=60):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(patience)
+        self.socket.connect(str(path))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def read(self, size):
+        data = b""
+        while len(data) < size:
+            some = self.socket.recv(size - len(data))
+            if not some:
+                break
+            data += some
+        return data
+
+
+def check_console(machine, also_harmless="(?!)"):
+    """A virtio console as the terminal, and two ports that programs of the host reach."""
+    content = random.Random(3).randbytes(1 << 20)
+    with tempfile.TemporaryDirectory() as folder:
+        agent, other = (pathlib.Path(folder) / name for name in ("agent", "other"))
+        command = run_command(cmdline="console=hvc0", extra=(
+            "--machine", machine, "--console", "virtio", "--port", f"name=org.tessera.agent,path={agent}",
+            "--port", f"name=other,path={other}"))
+        with Console(command, terminal=True) as console:
+            set_size(console, 200, 50)
+            console.prompt()
+            equal(console.ask("tty").strip(), "/dev/hvc0", "terminal")
+            check_messages(console, also_harmless)
+            equal(console.ask("stty size").split(), ["50", "200"], "size of the terminal")
+            set_size(console, 210, 60)
+            wait_for("the guest does not follow the terminal's size",
+                     lambda: console.ask("stty size").split() == ["60", "210"])
+            names = console.ask("cd /sys/class/virtio-ports; grep . */name; cd").split()
+            ports = dict(reversed(line.split("/name:")) for line in names if ":" in line)
+            equal(sorted(ports), ["org.tessera.agent", "other"], "names of the ports")
+            console.ask(f"A=/dev/{ports['org.tessera.agent']}; B=/dev/{ports['other']}")
+            with Client(agent) as client:
+                client.send(b"hello guest\n")
+                equal(console.ask("head -c 12 $A").strip(), "hello guest", "what the guest hears")
+                console.ask("echo hello host > $A")
+                equal(client.read(11), b"hello host\n", "what the host hears")
+            # Nobody is there: what is written is lost, and the next program starts afresh.
+            with Client(agent) as client:
+                console.send("head -c 1048576 $A > /tmp/much; md5sum < /tmp/much\n")
+                client.send(content)
+                console.expect(hashlib.md5(content).hexdigest())
+                console.prompt()
+            with Client(other) as client:
+                console.send("cat /tmp/much > $B; echo all is sent\n")
+                time.sleep(1)  # a reader that takes its time holds the guest up, and nothing else
+                equal(hashlib.md5(client.read(len(content))).digest(), hashlib.md5(content).digest(), "what came")
+                console.expect("\nall is sent")
+                console.prompt()
+            power_off(console)
+        check(not agent.exists(), "the socket is still there")
+
+
+def case_console_pci():
+    check_console("pc")
+
+
+def case_console_mmio():
+    check_console("microvm", also_harmless=NO_PCI)
+
+
+def case_serial_socket():
+    """A serial port on a PCI card, at a Unix socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "serial"
+        with Console(run_command(extra=("--serial", f"path={path}"))) as console:
+            console.prompt()
+            port = re.search(r"(ttyS[1-9]\d*) at I/O .* is a 16550A", console.ask("dmesg"))
+            check(port, "the kernel has not found the card")
+            with Client(path) as client:
+                console.ask(f"stty -F /dev/{port[1]} raw -echo; exec 3<>/dev/{port[1]}; echo hello host >&3")
+                equal(client.read(11), b"hello host\n", "what the host hears")
+                client.send(b"hello guest\n")
+                equal(console.ask("head -n 1 <&3").strip(), "hello guest", "what the guest hears")
+            power_off(console)
 
 
 def check_net(machine, also_harmless="(?!)"):
