@@ -81,7 +81,7 @@ bool VirtioConsole::service(unsigned queue) {
 
 // --- Bytes ---
 
-bool VirtioConsole::usable(unsigned port) const {
+bool VirtioConsole::listens(unsigned port) const {
     return (*host_)[port].plugged && (!multiport() || state_.ports[port].open != 0);
 }
 
@@ -89,7 +89,7 @@ bool VirtioConsole::receive(unsigned queue, unsigned port) {
     virtio::Queue& ring = core().queue(queue);
     ring.stop_kicks();
     // Opening the port calls again.
-    if (!usable(port)) return false;
+    if (!listens(port)) return false;
     bool more = true;
     for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
         if (!core().pop(queue, chain_)) {
@@ -114,8 +114,9 @@ VirtioConsole::Handed VirtioConsole::hand_over(unsigned port, std::size_t& budge
     u64& sent = state_.ports[port].sent;
     (void)chain_.skip(sent);
     while (chain_.readable_bytes() != 0) {
-        // Nobody is there to read it, and nobody will.
-        if (!usable(port) || !(*host_)[port].held) break;
+        // Nobody is there to read it, and nobody will. That the guest has closed the port since means
+        // nothing.
+        if (!(*host_)[port].plugged || !(*host_)[port].held) break;
         if (budget == 0) return Handed::InTurn;
         const iovec& first = chain_.readable().front();
         const std::size_t size = std::min(first.iov_len, budget);
@@ -309,6 +310,11 @@ void VirtioConsole::look_at(unsigned port, Flags<HostEvent> events) {
 }
 
 // --- Reset and snapshots ---
+
+// Linux looks at the size only when it is told of a change.
+void VirtioConsole::start() {
+    if (!multiport() && (*host_)[0].size != 0) core().config_changed();
+}
 
 bool VirtioConsole::stop() {
     state_ = {};

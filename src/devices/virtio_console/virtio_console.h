@@ -57,6 +57,7 @@ public:
     [[nodiscard]] u32 config_size() const override { return kConfigSize; }
     void read_config(u32 offset, std::span<std::byte> out) override;
     void write_config(u32 offset, std::span<const std::byte> in) override;
+    void start() override;
     [[nodiscard]] bool stop() override;
     [[nodiscard]] bool service(unsigned queue) override;
     void run_backend() override;
@@ -112,8 +113,8 @@ private:
     [[nodiscard]] static unsigned receive_queue_of(unsigned port) { return port == 0 ? 0 : 2 * port + 2; }
     void note(unsigned port, HostEvent event);
     void look_at(unsigned port, Flags<HostEvent> events);
-    // Whether bytes go either way.
-    [[nodiscard]] bool usable(unsigned port) const;
+    // Whether the guest takes input.
+    [[nodiscard]] bool listens(unsigned port) const;
 
     [[nodiscard]] bool receive(unsigned queue, unsigned port);
     [[nodiscard]] bool transmit(unsigned queue, unsigned port);

@@ -229,6 +229,19 @@ TEST_F(VirtioConsoleTest, AHostWithoutRoomHoldsTheGuestUp) {
     EXPECT_TRUE(bench.queues[5]->take());
 }
 
+// A program that ends right after its last words closes the port before they are read.
+TEST_F(VirtioConsoleTest, WhatWasSentBeforeThePortWasClosedArrives) {
+    begin();
+    open(1);
+    wire(1).room = 5;
+    ASSERT_TRUE(send(5, "0123456789"));
+    ASSERT_TRUE(say(1, kOpen, 0));
+    wire(1).room = FakeWire::kEndless;
+    device().room(1);
+    ASSERT_TRUE(bench.run());
+    EXPECT_EQ(wire(1).given, "0123456789");
+}
+
 TEST_F(VirtioConsoleTest, ASnapshotKnowsHowMuchOfABufferWasSent) {
     begin();
     open(1);
@@ -360,6 +373,9 @@ TEST(VirtioTerminalTest, ATerminalAloneTellsItsSizeByRegisters) {
     EXPECT_TRUE(console.bench.port.interrupted());
     EXPECT_EQ(console.config(0), 132U | 50U << 16);
     EXPECT_EQ(console.config(4), 1U);
+    // A driver that comes later is told as well.
+    ASSERT_TRUE(console.bench.start());
+    EXPECT_TRUE(console.bench.port.interrupted());
 }
 
 }  // namespace
