@@ -14,9 +14,12 @@ namespace tessera::app {
 namespace {
 
 constexpr const char* kSettings =
-    "ro, serial=TEXT, queues=N, format=raw|qcow2, cache=writeback|none|directsync|unsafe, snapshot, "
+    "if=virtio|ahci, ro, serial=TEXT, queues=N, format=raw|qcow2, cache=writeback|none|directsync|unsafe, "
+    "snapshot, "
     "backing=auto|on|off, backing_format=raw|qcow2, engine=auto|io_uring|threads";
 
+constexpr Words<DiskInterface, 2> kInterfaces = {
+    {{"virtio", DiskInterface::Virtio}, {"ahci", DiskInterface::Ahci}}};
 constexpr Words<DiskFormat, 2> kFormats = {{{"raw", DiskFormat::Raw}, {"qcow2", DiskFormat::Qcow2}}};
 constexpr Words<CacheMode, 4> kCaches = {{{"writeback", CacheMode::Writeback},
                                           {"none", CacheMode::None},
@@ -40,8 +43,11 @@ std::string take_choice(const Setting& setting, DiskOption& disk) {
     return take_word(setting.value.value_or(""), Choices, disk.file.*Member);
 }
 
-constexpr std::array<KnownSetting<DiskOption>, 9> kKnown{
-    {{.name = "ro", .take = [](const Setting& s, DiskOption& d) { return take_flag(s, d.file.read_only); }},
+constexpr std::array<KnownSetting<DiskOption>, 10> kKnown{
+    {{.name = "if",
+      .take = [](const Setting& s,
+                 DiskOption& d) { return take_word(s.value.value_or(""), kInterfaces, d.interface); }},
+     {.name = "ro", .take = [](const Setting& s, DiskOption& d) { return take_flag(s, d.file.read_only); }},
      {.name = "snapshot",
       .take = [](const Setting& s, DiskOption& d) { return take_flag(s, d.file.snapshot); }},
      {.name = "serial", .take = take_serial},
@@ -70,6 +76,8 @@ std::expected<DiskOption, std::string> parse_disk(std::string_view text) {
                                       fmt::format("the settings are {}", kSettings), disk);
         !refused.empty())
         return std::unexpected(std::move(refused));
+    if (disk.interface != DiskInterface::Virtio && disk.queues != 1)
+        return std::unexpected(fmt::format("--disk {}: queues are for if=virtio", text));
     return disk;
 }
 

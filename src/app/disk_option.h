@@ -1,7 +1,8 @@
 // The value of `--disk`: FILE[,SETTING...]. A comma in the file's name is written twice. The settings:
+//   if=virtio|ahci              what it is in the guest (virtio)
 //   ro                          read only
 //   serial=TEXT                 up to 20 bytes, what the guest sees as the serial number
-//   queues=N                    1 to 16 (1)
+//   queues=N                    1 to 16 (1), virtio only
 //   format=raw|qcow2            by the file's name unless it is said
 //   cache=writeback|none|directsync|unsafe
 //   snapshot                    writes are thrown away at the end
@@ -15,11 +16,13 @@
 #include <string_view>
 
 #include "backends/block/disk_options.h"
+#include "machines/machine.h"
 
 namespace tessera::app {
 
 struct DiskOption {
     DiskOptions file;
+    DiskInterface interface = DiskInterface::Virtio;
     std::string serial;
     unsigned queues = 1;
 };

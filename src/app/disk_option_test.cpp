@@ -37,6 +37,14 @@ TEST(DiskOptionTest, EverySettingArrives) {
     EXPECT_EQ(disk->file.engine, DiskEngine::Threads);
 }
 
+TEST(DiskOptionTest, ADiskMayBeOfAnotherKind) {
+    EXPECT_EQ(parse_disk("a")->interface, DiskInterface::Virtio);
+    EXPECT_EQ(parse_disk("a,if=ahci")->interface, DiskInterface::Ahci);
+    EXPECT_EQ(parse_disk("a,if=virtio")->interface, DiskInterface::Virtio);
+    EXPECT_NE(refusal("a,if=ide").find("virtio, ahci"), std::string::npos);
+    EXPECT_NE(refusal("a,if=ahci,queues=2").find("queues are for if=virtio"), std::string::npos);
+}
+
 TEST(DiskOptionTest, DoubledCommasBelongToTheName) {
     const auto disk = parse_disk("a,,b.img,serial=x,,y,ro");
     ASSERT_TRUE(disk);
@@ -48,7 +56,8 @@ TEST(DiskOptionTest, DoubledCommasBelongToTheName) {
 TEST(DiskOptionTest, WhatIsWrongIsNamed) {
     EXPECT_NE(refusal("").find("FILE"), std::string::npos);
     EXPECT_NE(refusal(",ro").find("FILE"), std::string::npos);
-    EXPECT_NE(refusal("f,rw").find("--disk f,rw: rw: the settings are ro"), std::string::npos);
+    EXPECT_NE(refusal("f,rw").find("--disk f,rw: rw: the settings are if=virtio|ahci, ro"),
+              std::string::npos);
     EXPECT_NE(refusal("f,ro=1").find("ro=1"), std::string::npos);
     EXPECT_NE(refusal("f,queues=17").find("1 to 16"), std::string::npos);
     EXPECT_NE(refusal("f,queues=0").find("1 to 16"), std::string::npos);

@@ -257,7 +257,8 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
         ->add_option(
             "--disk", typed.disks,
             "a disk, in the guest /dev/vda, /dev/vdb, ...; may be given several times. After the file may "
-            "follow ,ro ,serial=TEXT ,queues=N ,format=raw|qcow2 ,cache=writeback|none|directsync|unsafe "
+            "follow ,if=virtio|ahci (ahci: /dev/sda, ...) ,ro ,serial=TEXT ,queues=N ,format=raw|qcow2 "
+            ",cache=writeback|none|directsync|unsafe "
             ",snapshot (writes are thrown away) ,backing=auto|on|off ,engine=auto|io_uring|threads")
         ->type_name("FILE[,SETTING...]")
         ->allow_extra_args(false);

@@ -84,7 +84,8 @@ Result<Disks> open_disks(const std::vector<DiskOption>& options) {
         disks.configs.push_back({.backend = backend->get(),
                                  .serial = option.serial,
                                  .queues = option.queues,
-                                 .writeback = option.file.cache != CacheMode::DirectSync});
+                                 .writeback = option.file.cache != CacheMode::DirectSync,
+                                 .interface = option.interface});
         disks.backends.push_back(*std::move(backend));
     }
     return disks;

@@ -38,12 +38,17 @@ enum class KernelStart : u8 {
     Direct,  // directly, or not at all
 };
 
-// A disk, in the guest a virtio block device.
+enum class DiskInterface : u8 {
+    Virtio,  // a virtio block device
+    Ahci,    // a SATA disk at an AHCI controller; `pc` only
+};
+
 struct DiskConfig {
     BlockBackend* backend = nullptr;  // stays the caller's, longer than the VM; used by this disk alone
     std::string serial{};             // NOLINT(readability-redundant-member-init)
-    unsigned queues = 1;              // 1 to 16
+    unsigned queues = 1;              // 1 to 16; virtio only
     bool writeback = true;            // false: each write is durable when the guest is told of it
+    DiskInterface interface = DiskInterface::Virtio;
 };
 
 // A network card, in the guest a virtio network device.

@@ -20,6 +20,7 @@ inline constexpr u16 kHostBridgeId = 0x0001;
 inline constexpr u16 kIsaBridgeId = 0x0002;
 inline constexpr u16 kRootPortId = 0x0003;
 inline constexpr u16 kSerialPortId = 0x0004;
+inline constexpr u16 kAhciId = 0x0010;
 
 class HostBridge final : public PciFunction {
 public:

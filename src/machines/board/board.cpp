@@ -110,7 +110,7 @@ Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config
     std::unique_ptr<Board> board(new Board(vm, config, std::move(description)));
     board->add_local_apics();
     for (Status (Board::*step)() : {&Board::open_files, &Board::add_memory, &Board::add_ports,
-                                    &Board::add_mmio, &Board::add_pci, &Board::add_virtio})
+                                    &Board::add_mmio, &Board::add_pci, &Board::add_virtio, &Board::add_sata})
         if (auto status = (board.get()->*step)(); !status) return std::unexpected(std::move(status.error()));
     board->add_cpus();
     if (config.serial != nullptr) config.serial->connect(&board->com1_);
@@ -270,6 +270,21 @@ Status Board::add_virtio() {
     return {};
 }
 
+Status Board::add_sata() {
+    if (sata_drive_count(config_) == 0) return {};
+    if (pci_ == nullptr)
+        return fail(Errc::InvalidArgument,
+                    fmt::format("{} has no PCI for an AHCI controller; its disks are virtio disks",
+                                description_.name));
+    auto part = SataPart::create(memory_, config_);
+    if (!part) return std::unexpected(std::move(part.error()));
+    sata_ = std::move(*part);
+    for (const SataPart::Function& function : sata_->functions())
+        if (auto status = pci_->attach(function.name, *function.function, *function.lock); !status)
+            return status;
+    return {};
+}
+
 void Board::add_cpus() {
     const CpuWorld world{.memory = memory_,
                          .ports = ports_,
@@ -375,6 +390,7 @@ Result<boot::StartState> Board::start_kernel(boot::BootRequest& request) {
 
 Status Board::power_on() {
     if (virtio_ != nullptr) virtio_->reset();
+    if (sata_ != nullptr) sata_->reset();
     if (auto status = reset_chips(); !status) return status;
     auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));

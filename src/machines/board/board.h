@@ -25,6 +25,7 @@
 #include "machines/board/interrupt_wiring.h"
 #include "machines/board/pci_part.h"
 #include "machines/board/pci_serial.h"
+#include "machines/board/sata_part.h"
 #include "machines/board/serial_port.h"
 #include "machines/board/virtio_part.h"
 #include "machines/machine.h"
@@ -66,6 +67,7 @@ private:
     Status add_mmio();
     Status add_pci();
     Status add_virtio();
+    Status add_sata();
     void add_cpus();
     Status clear_memory();
     // Empties memory and fills it as firmware and boot loader do.
@@ -123,6 +125,7 @@ private:
     // Behind them all: tells the CPUs what it wrote to memory, until it is gone.
     LockedPins locked_io_apic_{io_apic_, lock_};
     std::unique_ptr<VirtioPart> virtio_;
+    std::unique_ptr<SataPart> sata_;
 };
 
 }  // namespace tessera

@@ -14,7 +14,8 @@
 namespace tessera {
 
 unsigned virtio_device_count(const MachineConfig& config) {
-    return static_cast<unsigned>(config.disks.size() + config.nets.size()) + (config.rng ? 1 : 0) +
+    const auto disks = std::ranges::count(config.disks, DiskInterface::Virtio, &DiskConfig::interface);
+    return static_cast<unsigned>(disks + std::ssize(config.nets)) + (config.rng ? 1 : 0) +
            (config.balloon ? 1 : 0) + (config.console != nullptr ? 1 : 0) + (config.ports.empty() ? 0 : 1);
 }
 
@@ -70,6 +71,7 @@ Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, con
 
 Status VirtioPart::add_disks(const MachineConfig& config) {
     for (const DiskConfig& disk : config.disks) {
+        if (disk.interface != DiskInterface::Virtio) continue;
         if (disk.queues == 0 || disk.queues > virtio_blk::kMostQueues)
             return fail(Errc::InvalidArgument,
                         fmt::format("disk {}: {} queues; it can have 1 to {}", disk.backend->info().name,

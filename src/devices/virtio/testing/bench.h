@@ -32,7 +32,7 @@ public:
     void wake() override { woken.store(true); }
 
     // Until nothing is left, but not forever: returns false if the device never has enough.
-    bool run(Core& core) {
+    bool run(QueuedDevice& core) {
         for (unsigned round = 0; round < 100'000; ++round) {
             if (woken.exchange(false)) {
                 core.run_backend();
