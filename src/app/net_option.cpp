@@ -18,13 +18,15 @@ using usernet::IpAddress;
 
 constexpr const char* kKinds = "give user, tap=NAME or switch=NAME, and settings behind commas";
 constexpr const char* kUserSettings =
-    "user has mac=, net=ADDRESS/BITS, mtu=, ipv6=auto|on|off, restrict=on|off, host-loopback=on|off, dns=, "
+    "user has mac=, model=, io=, irq=, net=ADDRESS/BITS, mtu=, ipv6=auto|on|off, restrict=on|off, "
+    "host-loopback=on|off, dns=, "
     "hostname=";
-constexpr const char* kTapSettings = "tap has mac=, queues=";
-constexpr const char* kSwitchSettings = "switch has mac=";
+constexpr const char* kTapSettings = "tap has mac=, model=, io=, irq=, queues=";
+constexpr const char* kSwitchSettings = "switch has mac=, model=, io=, irq=";
 constexpr unsigned kMostQueues = 8;
 constexpr u16 kLeastMtu = 576;
 constexpr u16 kMostMtu = 65520;
+constexpr u16 kNe2000Mtu = 1500;
 constexpr std::size_t kMostName = 63;           // [RFC 1035 2.3.4]
 constexpr std::size_t kMostInterfaceName = 15;  // Linux
 
@@ -56,6 +58,31 @@ std::string take_mac(const Setting& setting, NetOption& option) {
         return "this is not the address of one card; the first byte must be even, as in 52:54:00:12:34:56";
     option.mac = bytes;
     return {};
+}
+
+constexpr Words<NetModel, 3> kModels{
+    {{"virtio", NetModel::Virtio}, {"ne2000-pci", NetModel::Ne2000Pci}, {"ne2000-isa", NetModel::Ne2000Isa}}};
+// Where the jumpers of such cards could put them.
+constexpr Words<u16, 7> kIsaPorts{{{"0x240", 0x240},
+                                   {"0x280", 0x280},
+                                   {"0x2c0", 0x2c0},
+                                   {"0x300", 0x300},
+                                   {"0x320", 0x320},
+                                   {"0x340", 0x340},
+                                   {"0x360", 0x360}}};
+constexpr Words<unsigned, kIsaCardInterrupts.size()> kIsaInterrupts{
+    {{"3", 3}, {"5", 5}, {"7", 7}, {"15", 15}}};
+
+std::string take_model(const Setting& setting, NetOption& option) {
+    return take_word(setting.value.value_or(""), kModels, option.model);
+}
+
+std::string take_port(const Setting& setting, NetOption& option) {
+    return take_word(setting.value.value_or(""), kIsaPorts, option.isa.port);
+}
+
+std::string take_interrupt(const Setting& setting, NetOption& option) {
+    return take_word(setting.value.value_or(""), kIsaInterrupts, option.isa.interrupt);
 }
 
 std::string take_network(const Setting& setting, NetOption& option) {
@@ -99,8 +126,11 @@ std::string take_ipv6(const Setting& setting, NetOption& option) {
 
 using Known = KnownSetting<NetOption>;
 
-constexpr std::array<Known, 8> kUser{
+constexpr std::array<Known, 11> kUser{
     {{.name = "mac", .take = take_mac},
+     {.name = "model", .take = take_model},
+     {.name = "io", .take = take_port},
+     {.name = "irq", .take = take_interrupt},
      {.name = "net", .take = take_network},
      {.name = "mtu", .take = take_mtu},
      {.name = "ipv6", .take = take_ipv6},
@@ -110,9 +140,15 @@ constexpr std::array<Known, 8> kUser{
       .take = [](const Setting& s, NetOption& o) { return take_on_off(s, o.backend.host_loopback); }},
      {.name = "dns", .take = take_resolver, .times = Times::Any},
      {.name = "hostname", .take = take_hostname}}};
-constexpr std::array<Known, 2> kTap{
-    {{.name = "mac", .take = take_mac}, {.name = "queues", .take = take_queues}}};
-constexpr std::array<Known, 1> kSwitch{{{.name = "mac", .take = take_mac}}};
+constexpr std::array<Known, 5> kTap{{{.name = "mac", .take = take_mac},
+                                     {.name = "model", .take = take_model},
+                                     {.name = "io", .take = take_port},
+                                     {.name = "irq", .take = take_interrupt},
+                                     {.name = "queues", .take = take_queues}}};
+constexpr std::array<Known, 4> kSwitch{{{.name = "mac", .take = take_mac},
+                                        {.name = "model", .take = take_model},
+                                        {.name = "io", .take = take_port},
+                                        {.name = "irq", .take = take_interrupt}}};
 
 struct Kind {
     std::span<const Known> known;
@@ -141,6 +177,20 @@ std::string take_kind(const Setting& setting, net::NetOptions& options) {
     return {};
 }
 
+// What the card cannot do, or empty.
+std::string check_model(const NetOption& option, std::span<const Setting> settings) {
+    const auto given = [&](std::string_view name) {
+        return std::ranges::find(settings, name, &Setting::name) != settings.end();
+    };
+    if (option.model != NetModel::Ne2000Isa && (given("io") || given("irq")))
+        return "io= and irq= are for model=ne2000-isa";
+    if (option.model == NetModel::Virtio) return {};
+    if (option.backend.mtu > kNe2000Mtu)
+        return fmt::format("an NE2000 takes frames of {} bytes at most; leave mtu= out", kNe2000Mtu);
+    if (option.backend.queues != 1) return "an NE2000 has one pair of queues";
+    return {};
+}
+
 }  // namespace
 
 std::expected<NetOption, std::string> parse_net(std::string_view text) {
@@ -154,6 +204,8 @@ std::expected<NetOption, std::string> parse_net(std::string_view text) {
             take_settings("--net", text, std::span(settings).subspan(1), known, possible, option);
         !refused.empty())
         return std::unexpected(std::move(refused));
+    if (const std::string wrong = check_model(option, settings); !wrong.empty())
+        return std::unexpected(fmt::format("--net {}: {}", text, wrong));
     return option;
 }
 

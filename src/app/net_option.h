@@ -1,6 +1,9 @@
 // The values of `--net` and `-p`.
 // --net KIND[,SETTING...], KIND one of user, tap=NAME, switch=NAME. The settings:
 //   mac=XX:XX:XX:XX:XX:XX       of the guest's card
+//   model=virtio|ne2000-pci|ne2000-isa    what the card is (virtio); the others on the machine pc only
+//   io=PORT                     ne2000-isa only: 0x240, 0x280, 0x2c0, 0x300, 0x320, 0x340, 0x360 (0x300)
+//   irq=N                       ne2000-isa only: 3, 5, 7, 15 (5)
 //   queues=N                    pairs of queues, 1 to 8 (1); tap only
 //   net=ADDRESS/BITS            user only (10.0.2.0/24): gateway .2, resolver .3, guest .15
 //   mtu=N                       user only, 576 to 65520 (1500)
@@ -20,12 +23,15 @@
 #include <string_view>
 
 #include "backends/net/open/net_options.h"
+#include "machines/machine.h"
 
 namespace tessera::app {
 
 struct NetOption {
     net::NetOptions backend;
     std::optional<std::array<u8, 6>> mac;  // none: the machine chooses
+    NetModel model = NetModel::Virtio;
+    IsaPlace isa;
 };
 
 // The error names the option, the part that is wrong, and what is possible.

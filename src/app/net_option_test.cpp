@@ -44,6 +44,30 @@ TEST(NetOptionTest, TapAndSwitchHaveNames) {
     EXPECT_EQ(lab->backend.name, "lab");
 }
 
+TEST(NetOptionTest, CardsHaveModelsAndIsaCardsAPlace) {
+    EXPECT_EQ(parse_net("user")->model, NetModel::Virtio);
+    EXPECT_EQ(parse_net("switch=lab,model=ne2000-pci")->model, NetModel::Ne2000Pci);
+    const auto isa = parse_net("user,model=ne2000-isa");
+    ASSERT_TRUE(isa.has_value());
+    EXPECT_EQ(isa->isa.port, 0x300);
+    EXPECT_EQ(isa->isa.interrupt, 5U);
+    const auto moved = parse_net("user,model=ne2000-isa,io=0x280,irq=3");
+    ASSERT_TRUE(moved.has_value());
+    EXPECT_EQ(moved->isa.port, 0x280);
+    EXPECT_EQ(moved->isa.interrupt, 3U);
+    for (const auto& [text, possible] : std::initializer_list<std::array<const char*, 2>>{
+             {"user,model=e1000", "virtio, ne2000-pci, ne2000-isa"},
+             {"user,model=ne2000-isa,io=0x301", "0x300"},
+             {"user,model=ne2000-isa,irq=10", "3, 5, 7, 15"},
+             {"user,io=0x300", "model=ne2000-isa"},
+             {"user,model=ne2000-pci,mtu=9000", "1500"},
+             {"tap=vm0,model=ne2000-pci,queues=2", "one pair"}}) {
+        const auto refused = parse_net(text);
+        ASSERT_FALSE(refused.has_value()) << text;
+        EXPECT_THAT(refused.error(), HasSubstr(possible));
+    }
+}
+
 TEST(NetOptionTest, ErrorsNameThePartAndWhatIsPossible) {
     for (const auto& [text, part, possible] : std::initializer_list<std::array<const char*, 3>>{
              {"", "", "give user, tap=NAME or switch=NAME"},

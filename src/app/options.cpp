@@ -267,6 +267,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "--net", typed.nets,
             "a network card, on a network of ours (user), a TAP interface (tap=NAME) or with other VMs "
             "(switch=NAME); may be given several times. May be followed by ,mac=XX:XX:XX:XX:XX:XX "
+            ",model=virtio|ne2000-pci|ne2000-isa ,io=PORT and ,irq=N (ne2000-isa) "
             ",queues=N (tap) and with user ,net=ADDRESS/BITS ,mtu=N ,ipv6=auto|on|off ,restrict=on|off "
             ",host-loopback=on|off ,dns=ADDRESS ,hostname=NAME")
         ->type_name("KIND[,SETTING...]")

@@ -118,7 +118,9 @@ Result<Nets> open_nets(const std::vector<NetOption>& options, EventLoop& loop) {
             {.backend = backend->get(),
              .mac = option.mac.value_or(*mac),
              .pairs = backend_options.queues,
-             .mtu = backend_options.kind == net::NetKind::User ? backend_options.mtu : u16{0}});
+             .mtu = backend_options.kind == net::NetKind::User ? backend_options.mtu : u16{0},
+             .model = option.model,
+             .isa = option.isa});
         nets.backends.push_back(*std::move(backend));
     }
     return nets;

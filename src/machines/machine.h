@@ -51,12 +51,28 @@ struct DiskConfig {
     DiskInterface interface = DiskInterface::Virtio;
 };
 
-// A network card, in the guest a virtio network device.
+enum class NetModel : u8 {
+    Virtio,     // a virtio network device
+    Ne2000Pci,  // an RTL8029AS; `pc` only, as the next
+    Ne2000Isa,
+};
+
+// What the jumpers of an ISA card are set to.
+struct IsaPlace {
+    u16 port = 0x300;
+    unsigned interrupt = 5;
+};
+// What the board leaves to cards.
+inline constexpr std::array<unsigned, 4> kIsaCardInterrupts = {3, 5, 7, 15};
+
+// A network card.
 struct NetConfig {
     NetBackend* backend = nullptr;  // stays the caller's, longer than the VM; used by this card alone
     std::array<u8, 6> mac{};
-    unsigned pairs = 1;  // of queues, 1 to 16; no more than the backend has
-    u16 mtu = 0;         // as the guest is told; 0: it is not
+    unsigned pairs = 1;                 // of queues, 1 to 16; no more than the backend has
+    u16 mtu = 0;                        // as the guest is told; 0: it is not
+    NetModel model = NetModel::Virtio;  // others know neither pairs nor MTU
+    IsaPlace isa{};                     // NOLINT(readability-redundant-member-init)
 };
 
 enum class PciPlace : u8 {

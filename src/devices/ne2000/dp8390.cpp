@@ -147,9 +147,10 @@ void Dp8390::write_page0(Write0 which, u8 value) {
         case Write0::Tpsr: s.transmit_page = value; return;
         case Write0::Tbcr0: set_low(s.transmit_count, value); return;
         case Write0::Tbcr1: set_high(s.transmit_count, value); return;
-        // A one clears; RST comes from elsewhere.
         case Write0::Isr:
+            // A one clears; RST comes from elsewhere.
             s.interrupts = Flags<Interrupt>(s.interrupts.raw() & static_cast<u8>(~value));
+            board_.work_wanted();
             return;
         case Write0::Rsar0: set_low(s.remote_start, value); return;
         case Write0::Rsar1: set_high(s.remote_start, value); return;
@@ -168,6 +169,7 @@ void Dp8390::write_page0(Write0 which, u8 value) {
         case Write0::Imr:
             s.mask = Flags<Interrupt>(value);
             s.mask.set(Interrupt::Reset, false);
+            board_.work_wanted();
             return;
     }
 }

@@ -59,6 +59,10 @@ public:
     [[nodiscard]] bool listening() const;
     // Whether a frame of so many bytes, without its check sequence, finds room if it is to be stored.
     [[nodiscard]] bool has_room(std::size_t bytes) const;
+    // The guest wants to be interrupted for frames, and has not said yet that it saw the last one.
+    [[nodiscard]] bool unacknowledged() const {
+        return state_.interrupts.has(Interrupt::Received) && state_.mask.has(Interrupt::Received);
+    }
     // A frame, without its check sequence. One that finds no room is missed, as the data sheet has it.
     void receive(std::span<const u8> frame, Damage damage = Damage::None);
     void missed();

@@ -66,7 +66,7 @@ void Ne2000::write_memory(u16 address, std::span<const u8> in) {
 }
 
 void Ne2000::work_wanted() {
-    if (full_since_ns_ || (chip_.transmission() && !waiting_for_backend_)) around_.worker.ask();
+    if (held_since_ns_ || (chip_.transmission() && !waiting_for_backend_)) around_.worker.kick(kQueue);
 }
 
 // --- Ports ---
@@ -190,7 +190,7 @@ void Ne2000::write_own_register(unsigned number, u8 value) {
 
 // --- The cable ---
 
-bool Ne2000::service() {
+bool Ne2000::service(unsigned /*queue*/) {
     send();
     return receive();
 }
@@ -222,10 +222,12 @@ void Ne2000::send() {
 }
 
 bool Ne2000::receive() {
+    const bool unseen = chip_.unacknowledged();
+    unsigned burst = 0;
     for (unsigned n = 0; n < kBudget; ++n) {
         const std::size_t size = around_.backend.next_size(0);
         if (size == 0) {
-            full_since_ns_.reset();
+            held_since_ns_.reset();
             return false;  // frames_waiting() calls again
         }
         const std::size_t frame = size - std::min(size, sizeof(NetHeader));
@@ -233,19 +235,24 @@ bool Ne2000::receive() {
             around_.backend.drop(0);
             continue;
         }
-        if (chip_.has_room(std::max(frame, kPaddedFrame))) {
-            full_since_ns_.reset();
+        const bool room = chip_.has_room(std::max(frame, kPaddedFrame));
+        if (!room || unseen || burst == kBurst) {
+            const u64 now = around_.clock.now_ns();
+            if (!held_since_ns_) held_since_ns_ = now;
+            if (now - *held_since_ns_ < kPatienceNs) {
+                patience_timer_.arm(*held_since_ns_ + kPatienceNs);
+                return false;  // the driver's next move or the timer calls again
+            }
+        } else {
+            held_since_ns_.reset();
+        }
+        if (room) {
             receive_one(frame);
-            continue;
+            if (chip_.unacknowledged()) ++burst;
+        } else {
+            chip_.missed();
+            around_.backend.drop(0);
         }
-        const u64 now = around_.clock.now_ns();
-        if (!full_since_ns_) full_since_ns_ = now;
-        if (now - *full_since_ns_ < kPatienceNs) {
-            patience_timer_.arm(*full_since_ns_ + kPatienceNs);
-            return false;  // the boundary or the timer calls again
-        }
-        chip_.missed();
-        around_.backend.drop(0);
     }
     return true;
 }
@@ -308,8 +315,8 @@ Status Ne2000::load(StateVisitor& v) {
     ram_ = std::move(next.ram);
     // What was under way goes on.
     waiting_for_backend_ = false;
-    full_since_ns_.reset();
-    around_.worker.ask();
+    held_since_ns_.reset();
+    around_.worker.kick(kQueue);
     return {};
 }
 

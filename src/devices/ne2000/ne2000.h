@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "bus/io_device.h"
 #include "bus/irq_line.h"
+#include "bus/queued_device.h"
 #include "devices/ne2000/dp8390.h"
 #include "devices/ne2000/frame_check.h"
 #include "snapshot/state_visitor.h"
@@ -22,20 +23,9 @@ namespace tessera::ne2000 {
 
 using Mac = std::array<u8, 6>;
 
-// Gets the card's work done on another thread than a CPU's: calls service() with the card's lock held.
-class CardWorker {
-public:
-    CardWorker() = default;
-    CardWorker(const CardWorker&) = delete;
-    CardWorker& operator=(const CardWorker&) = delete;
-    virtual ~CardWorker() = default;
-    // Thread-safe, with or without the lock; does not wait.
-    virtual void ask() = 0;
-};
-
 enum class Model : u8 { Ne2000, Rtl8029As };
 
-class Ne2000 final : public IoDevice, public NetPeer, private ChipBoard {
+class Ne2000 final : public IoDevice, public QueuedDevice, public NetPeer, private ChipBoard {
 public:
     struct Config {
         Mac mac{0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
@@ -43,12 +33,12 @@ public:
     };
     struct Around {
         NetBackend& backend;
-        CardWorker& worker;
+        QueueKicker& worker;
         Clock& clock;
         TimerQueue& timers;
     };
-    // A frame that finds no room waits this long for some, so that bursts are not lost; real cards lose
-    // them at once.
+    // A frame that finds no room, or a driver that has not seen earlier ones, waits this long; real cards
+    // lose frames at once when there is no room.
     static constexpr u64 kPatienceNs = 1'000'000'000;
 
     Ne2000(const Config& config, const Around& around, IrqLine interrupt);
@@ -61,10 +51,14 @@ public:
     IoStatus write(u64 offset, std::span<const std::byte> in) override;
 
     // Sends what is to be sent and receives a bounded number of frames: true if there may be more.
-    [[nodiscard]] bool service();
+    [[nodiscard]] bool service(unsigned queue) override;
+    void run_backend() override {
+        if (service(kQueue)) around_.worker.kick(kQueue);
+    }
+    [[nodiscard]] bool draining() const override { return false; }
 
-    void frames_waiting() override { around_.worker.ask(); }
-    void transmit_ready() override { around_.worker.ask(); }
+    void frames_waiting() override { around_.worker.wake(); }
+    void transmit_ready() override { around_.worker.wake(); }
     // Neither chip knows of the cable's other end.
     void link_changed(bool /*up*/) override {}
 
@@ -73,7 +67,11 @@ public:
     Status load(StateVisitor& v);
 
 private:
-    static constexpr unsigned kBudget = 32;          // frames in a turn
+    static constexpr unsigned kQueue = 0;    // there is one
+    static constexpr unsigned kBudget = 32;  // frames in a turn
+    // Drivers see to so many frames at least, then acknowledge the interrupt for however many there are. What
+    // came in between they would not hear of, if nothing came afterwards; on a cable something does.
+    static constexpr unsigned kBurst = 8;
     static constexpr std::size_t kLeastSent = 14;    // addresses and type
     static constexpr std::size_t kMostFrame = 1518;  // with a VLAN tag
     static constexpr std::size_t kPaddedFrame = 60;  // as cards put them on a cable
@@ -106,7 +104,7 @@ private:
     void send();
     [[nodiscard]] bool receive();
     void receive_one(std::size_t size);
-    void on_patience() { around_.worker.ask(); }
+    void on_patience() { around_.worker.kick(kQueue); }
 
     const Model model_;
     Around around_;
@@ -116,7 +114,7 @@ private:
     std::vector<u8> ram_;
     std::array<u8, kMostFrame + kFrameCheckSize> frame_{};  // on its way
     bool waiting_for_backend_ = false;
-    std::optional<u64> full_since_ns_;  // a frame waits for room
+    std::optional<u64> held_since_ns_;  // a frame waits
     MemberTimer<Ne2000, &Ne2000::on_patience> patience_timer_;
 };
 

@@ -73,12 +73,13 @@ public:
     unsigned dropped = 0;
 };
 
-class TestWorker final : public CardWorker {
+class TestWorker final : public QueueKicker {
 public:
-    void ask() override { asked = true; }
+    void kick(unsigned /*queue*/) override { asked = true; }
+    void wake() override { asked = true; }
     // What was asked for, as a thread of its own would: with everything that follows from it.
     void work(Ne2000& card) {
-        while (std::exchange(asked, false)) asked = card.service() || asked;
+        while (std::exchange(asked, false)) asked = card.service(0) || asked;
     }
     bool asked = false;
 };

@@ -35,6 +35,8 @@ struct CardTest : testing::Test {
         std::memcpy(&value, data.data(), data.size());
         return value;
     }
+    // What the worker was asked for.
+    void work() { rig.worker.work(card()); }
     void out(u64 port, u32 value, std::size_t width = 1) {
         std::array<std::byte, 4> data{};
         std::memcpy(data.data(), &value, data.size());
@@ -78,7 +80,7 @@ struct CardTest : testing::Test {
         out(5, size & 0xff);
         out(6, size >> 8);
         out(0, 0x26);
-        rig.worker.work(card());
+        work();
     }
     static Bytes frame(std::size_t size) {
         Bytes bytes(size);
@@ -172,11 +174,11 @@ TEST_F(Ne2000Test, ABusyBackendHoldsTheFrameUp) {
     EXPECT_EQ(in(0), 0x26U) << "under way";
     EXPECT_EQ(in(7) & 2, 0U);
     card().transmit_ready();
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(in(0), 0x26U);
     rig.cable.room = 1;
     card().transmit_ready();
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(rig.cable.sent.size(), 1U);
     EXPECT_EQ(in(7) & 2, 2U);
 }
@@ -188,7 +190,7 @@ TEST_F(Ne2000Test, ResetForgetsAFrameThatHasNotLeft) {
     (void)in(0x1f);
     rig.cable.room = 10;
     card().transmit_ready();
-    rig.worker.work(card());
+    work();
     EXPECT_TRUE(rig.cable.sent.empty());
     start();
     transmit(frame(60));
@@ -224,7 +226,7 @@ TEST_F(Ne2000Test, TheGuestsOwnCheckSequence) {
 TEST_F(Ne2000Test, FramesArriveAndAreRead) {
     start();
     rig.cable.arrive(frame(100));
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(in(7), 0x01U);
     EXPECT_TRUE(rig.wires.levels[3]);
     remote(0x08, 0x4700, 104);
@@ -236,7 +238,7 @@ TEST_F(Ne2000Test, ShortFramesArePadded) {
     start();
     Bytes arp = frame(42);
     rig.cable.arrive(arp);
-    rig.worker.work(card());
+    work();
     remote(0x08, 0x4700, 68);
     EXPECT_EQ(in(0x10, 4) >> 16, 64U);
     for (unsigned n = 0; n < 42; n += 2) (void)in(0x10, 2);
@@ -245,7 +247,7 @@ TEST_F(Ne2000Test, ShortFramesArePadded) {
 
 TEST_F(Ne2000Test, AStoppedCardHearsNothing) {
     rig.cable.arrive(frame(60));
-    rig.worker.work(card());
+    work();
     EXPECT_TRUE(rig.cable.waiting.empty());
     start();
     EXPECT_EQ(current(), 0x47U);
@@ -254,24 +256,46 @@ TEST_F(Ne2000Test, AStoppedCardHearsNothing) {
 
 TEST_F(Ne2000Test, AFullRingHoldsTheSenderUp) {
     start();
+    out(15, 0);  // a driver that polls
     // 57 pages are free, one stays so: 9 frames of 6 pages each.
     for (unsigned n = 0; n < 20; ++n) rig.cable.arrive(frame(1514));
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(rig.cable.waiting.size(), 11U);
     EXPECT_EQ(in(7), 0x01U) << "no overflow";
     out(3, 0x52);
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(rig.cable.waiting.size(), 9U) << "two more";
+    EXPECT_EQ(rig.cable.dropped, 0U);
+}
+
+TEST_F(Ne2000Test, FramesWaitForTheDriverToAcknowledge) {
+    start();
+    for (unsigned n = 0; n < 20; ++n) rig.cable.arrive(frame(60));
+    work();
+    EXPECT_EQ(rig.cable.waiting.size(), 12U) << "eight at once";
+    work();
+    EXPECT_EQ(rig.cable.waiting.size(), 12U);
+    out(3, 0x4e);
+    work();
+    EXPECT_EQ(rig.cable.waiting.size(), 12U) << "read, not acknowledged";
+    out(7, 0x01);
+    work();
+    EXPECT_EQ(rig.cable.waiting.size(), 4U);
+    EXPECT_EQ(in(7), 0x01U);
+    rig.clock.advance(Ne2000::kPatienceNs);
+    work();
+    EXPECT_EQ(rig.cable.waiting.size(), 0U) << "not for ever";
     EXPECT_EQ(rig.cable.dropped, 0U);
 }
 
 TEST_F(Ne2000Test, AfterASecondTheFrameIsLostAndSaidSo) {
     start();
+    out(15, 0);
     for (unsigned n = 0; n < 12; ++n) rig.cable.arrive(frame(1514));
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(rig.cable.waiting.size(), 3U);
     rig.clock.advance(Ne2000::kPatienceNs);
-    rig.worker.work(card());
+    work();
     EXPECT_TRUE(rig.cable.waiting.empty());
     EXPECT_EQ(rig.cable.dropped, 3U);
     EXPECT_EQ(in(7), 0x91U) << "OVW, RST";
@@ -279,7 +303,7 @@ TEST_F(Ne2000Test, AfterASecondTheFrameIsLostAndSaidSo) {
     out(3, 0x60);
     out(7, 0xff);
     rig.cable.arrive(frame(60));
-    rig.worker.work(card());
+    work();
     EXPECT_EQ(in(7), 0x01U) << "goes on";
 }
 
@@ -295,7 +319,7 @@ TEST_F(Ne2000Test, AFrameThatWantsWorkIsNotForThisCard) {
     rig.cable.arrive(frame(1519));
     rig.cable.arrive(frame(6));
     rig.cable.arrive({});
-    rig.worker.work(card());
+    work();
     EXPECT_TRUE(rig.cable.waiting.empty());
     EXPECT_EQ(in(7), 0U);
 }
@@ -305,7 +329,7 @@ TEST_F(Ne2000Test, ATurnIsBounded) {
     Bytes foreign = frame(60);
     foreign[0] = 0x02;
     for (unsigned n = 0; n < 100; ++n) rig.cable.arrive(foreign);
-    EXPECT_TRUE(card().service());
+    EXPECT_TRUE(card().service(0));
     EXPECT_GE(rig.cable.waiting.size(), 60U);
 }
 

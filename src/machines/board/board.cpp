@@ -109,8 +109,9 @@ Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config
                                              boot::BoardDescription description) {
     std::unique_ptr<Board> board(new Board(vm, config, std::move(description)));
     board->add_local_apics();
-    for (Status (Board::*step)() : {&Board::open_files, &Board::add_memory, &Board::add_ports,
-                                    &Board::add_mmio, &Board::add_pci, &Board::add_virtio, &Board::add_sata})
+    for (Status (Board::*step)() :
+         {&Board::open_files, &Board::add_memory, &Board::add_ports, &Board::add_mmio, &Board::add_pci,
+          &Board::add_virtio, &Board::add_sata, &Board::add_ne2000})
         if (auto status = (board.get()->*step)(); !status) return std::unexpected(std::move(status.error()));
     board->add_cpus();
     if (config.serial != nullptr) config.serial->connect(&board->com1_);
@@ -285,6 +286,20 @@ Status Board::add_sata() {
     return {};
 }
 
+Status Board::add_ne2000() {
+    if (std::ranges::all_of(config_.nets, [](const NetConfig& net) { return net.model == NetModel::Virtio; }))
+        return {};
+    if (pci_ == nullptr)
+        return fail(Errc::InvalidArgument,
+                    fmt::format("{} has no slots for NE2000 cards; use the machine pc, or virtio",
+                                description_.name));
+    auto part = Ne2000Part::create(
+        {.vm = vm_, .ports = ports_, .pci = *pci_, .isa_interrupts = isa_, .board = lock_}, config_);
+    if (!part) return std::unexpected(std::move(part.error()));
+    ne2000_ = std::move(*part);
+    return {};
+}
+
 void Board::add_cpus() {
     const CpuWorld world{.memory = memory_,
                          .ports = ports_,
@@ -391,6 +406,7 @@ Result<boot::StartState> Board::start_kernel(boot::BootRequest& request) {
 Status Board::power_on() {
     if (virtio_ != nullptr) virtio_->reset();
     if (sata_ != nullptr) sata_->reset();
+    if (ne2000_ != nullptr) ne2000_->reset();
     if (auto status = reset_chips(); !status) return status;
     auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));

@@ -23,6 +23,7 @@
 #include "devices/reset_control/reset_control.h"
 #include "devices/rtc_mc146818/rtc_mc146818.h"
 #include "machines/board/interrupt_wiring.h"
+#include "machines/board/ne2000_part.h"
 #include "machines/board/pci_part.h"
 #include "machines/board/pci_serial.h"
 #include "machines/board/sata_part.h"
@@ -68,6 +69,7 @@ private:
     Status add_pci();
     Status add_virtio();
     Status add_sata();
+    Status add_ne2000();
     void add_cpus();
     Status clear_memory();
     // Empties memory and fills it as firmware and boot loader do.
@@ -126,6 +128,7 @@ private:
     LockedPins locked_io_apic_{io_apic_, lock_};
     std::unique_ptr<VirtioPart> virtio_;
     std::unique_ptr<SataPart> sata_;
+    std::unique_ptr<Ne2000Part> ne2000_;
 };
 
 }  // namespace tessera

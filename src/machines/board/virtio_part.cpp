@@ -15,8 +15,9 @@ namespace tessera {
 
 unsigned virtio_device_count(const MachineConfig& config) {
     const auto disks = std::ranges::count(config.disks, DiskInterface::Virtio, &DiskConfig::interface);
-    return static_cast<unsigned>(disks + std::ssize(config.nets)) + (config.rng ? 1 : 0) +
-           (config.balloon ? 1 : 0) + (config.console != nullptr ? 1 : 0) + (config.ports.empty() ? 0 : 1);
+    const auto nets = std::ranges::count(config.nets, NetModel::Virtio, &NetConfig::model);
+    return static_cast<unsigned>(disks + nets) + (config.rng ? 1 : 0) + (config.balloon ? 1 : 0) +
+           (config.console != nullptr ? 1 : 0) + (config.ports.empty() ? 0 : 1);
 }
 
 std::size_t HostEntropy::fill(std::span<std::byte> out) {
@@ -88,7 +89,9 @@ Status VirtioPart::add_disks(const MachineConfig& config) {
 void VirtioPart::add_nets(const MachineConfig& config) {
     unsigned number = 0;
     for (const NetConfig& net : config.nets) {
-        Item& item = add(fmt::format("net {}", number++));
+        const unsigned place = number++;
+        if (net.model != NetModel::Virtio) continue;
+        Item& item = add(fmt::format("net {}", place));
         HostTimers& timers = around_.vm.add_timers(item.lock);
         auto card = std::make_unique<virtio_net::VirtioNet>(
             virtio_net::VirtioNet::Config{
