@@ -110,6 +110,27 @@ bool Translator::emit_native(const Item& item) {
 
 // --- copies
 
+// With the guest's number in `reg`.
+std::optional<Operands> Translator::register_as_memory(const Insn& in, const Places& places) {
+    const bool two = places.reg && places.rm;
+    if (!places.rm || places.rm_high || (two && places.reg_number == places.rm_number)) return std::nullopt;
+    if (places.vvvv && in.vex_vvvv == places.rm_number) return std::nullopt;
+    Operands to;
+    to.reg = places.reg_number;
+    unsigned in_memory = places.rm_number;
+    if (host_of(in_memory) != kNoReg) {
+        const auto change = exchange_registers(in);
+        if (!two || places.reg_high || host_of(places.reg_number) != kNoReg || !change) return std::nullopt;
+        to.opcode_change = *change;
+        to.reg = places.rm_number;
+        in_memory = places.reg_number;
+    }
+    if (!may_be_memory(in, in_memory)) return std::nullopt;
+    to.memory = true;
+    to.m = slot(in_memory);
+    return to;
+}
+
 bool Translator::emit_copy(const Item& item) {
     const Insn& in = item.in;
     const Places places = places_of(in);
@@ -117,7 +138,8 @@ bool Translator::emit_copy(const Item& item) {
     for (unsigned i = 0; i < in.operand_count; ++i) memory |= in.is(i, OperandKind::Memory);
     if (memory && (places.reg_high || places.rm_high)) return false;  // the address needs a REX
 
-    // Registers that are in memory get a scratch register each, if there are enough.
+    // Registers that are in memory are the memory operand, or get a scratch register each, if there are
+    // enough.
     Operands to;
     struct Scratch {
         u8 guest;
@@ -139,10 +161,15 @@ bool Translator::emit_copy(const Item& item) {
         scratch[used] = {number, used == 0 ? kS0 : kS1};
         return scratch[used++].host;
     };
-    to.reg = place(places.reg, places.reg_number, places.reg_high);
-    if (!memory) to.rm = place(places.rm, places.rm_number, places.rm_high);
+    if (const std::optional<Operands> in_place = register_as_memory(in, places)) {
+        to = *in_place;
+        to.reg = place(places.reg, to.reg, places.reg_high);
+    } else {
+        to.reg = place(places.reg, places.reg_number, places.reg_high);
+        if (!memory) to.rm = place(places.rm, places.rm_number, places.rm_high);
+        to.memory = memory;
+    }
     to.vvvv = place(places.vvvv, in.vex_vvvv, false);
-    to.memory = memory;
     to.drop_lock = single_cpu_;
     if (!enough || (!memory && !can_reencode(in, to))) return false;
 
@@ -166,7 +193,8 @@ bool Translator::emit_copy(const Item& item) {
     }
     const bool s0_free = used == 0 && (!memory || at->s0_free);
     prepare_flags(item, s0_free ? kS0 : kNoReg);
-    for (unsigned i = 0; i < used; ++i) e_.load(scratch[i].host, slot(scratch[i].guest));
+    for (unsigned i = 0; i < used; ++i)
+        if (!overwrites(in, scratch[i].guest)) e_.load(scratch[i].host, slot(scratch[i].guest));
     reencode(e_, in, item.bytes.data(), to);
     if (c_.system->config().mistranslate && in.mnemonic == Mnemonic::Inc && !memory && places.rm &&
         !places.rm_high)

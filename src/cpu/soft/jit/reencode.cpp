@@ -76,7 +76,9 @@ void reencode(Emitter& e, const Insn& in, const u8* bytes, const Operands& to) {
         return;
     }
     if (in.has(InsnFlag::HasModrm)) {
-        e.put8(in.map == 0 && in.opcode == 0x82 ? 0x80 : in.opcode);  // its twin in 32-bit code
+        const unsigned opcode =
+            in.map == 0 && in.opcode == 0x82 ? 0x80 : in.opcode;  // its twin in 32-bit code
+        e.put8(opcode ^ to.opcode_change);
         if (to.memory)
             e.operand(to.reg, to.m);
         else

@@ -13,6 +13,7 @@ struct Operands {
     u8 rm = 0;
     Mem m;
     u8 vvvv = 0;
+    u8 opcode_change = 0;  // bits that differ in the opcode: 2 for the twin with the operands exchanged
     bool drop_lock = false;
 };
 

@@ -231,10 +231,56 @@ Places places_of(const Insn& in) {
     return p;
 }
 
-bool is_bit_string(const Insn& in) {
+namespace {
+
+[[nodiscard]] bool has_bit_number_in_register(const Insn& in) {
     const bool bit = in.mnemonic == Mnemonic::Bt || in.mnemonic == Mnemonic::Bts ||
                      in.mnemonic == Mnemonic::Btr || in.mnemonic == Mnemonic::Btc;
-    return bit && in.is(0, OperandKind::Memory) && in.is(1, OperandKind::Gpr);
+    return bit && in.is(1, OperandKind::Gpr);
+}
+
+}  // namespace
+
+std::optional<u8> exchange_registers(const Insn& in) {
+    constexpr u8 kDirection = 2;  // [SDM 2D B.1.4.8]
+    if (in.map != 0 || in.has(InsnFlag::Vex) || !in.has(InsnFlag::HasModrm)) return std::nullopt;
+    if (in.mnemonic == Mnemonic::Test)
+        return in.operand_count == 2 && in.is(1, OperandKind::Gpr) ? std::optional<u8>(0) : std::nullopt;
+    const bool arithmetic = in.opcode < 0x40 && (in.opcode & 7) < 4;
+    const bool move = in.opcode >= 0x88 && in.opcode <= 0x8b;
+    if (!arithmetic && !move) return std::nullopt;
+    return kDirection;
+}
+
+bool may_be_memory(const Insn& in, unsigned rm) {
+    if (in.insn_class == InsnClass::Vector) return !in.is(0, OperandKind::Gpr);
+    if (in.insn_class != InsnClass::Integer) return false;
+    // Memory makes an XCHG locked, and a bit number reach further than a register.
+    if (in.mnemonic == Mnemonic::Xchg || has_bit_number_in_register(in)) return false;
+    constexpr unsigned kWhole = 8;  // fewer would leave the rest, or be read back slowly
+    const unsigned written = written_operands(in);
+    for (unsigned i = 0; i < in.operand_count; ++i)
+        if ((written >> i & 1) != 0 && in.is(i, OperandKind::Gpr) && in.operand[i].reg == rm &&
+            in.operand[i].size != kWhole)
+            return false;
+    return true;
+}
+
+bool overwrites(const Insn& in, unsigned guest) {
+    constexpr unsigned kZeroExtended = 4;
+    switch (in.mnemonic) {
+        case Mnemonic::Mov:
+        case Mnemonic::Movsx:
+        case Mnemonic::Movsxd:
+        case Mnemonic::Movzx: break;
+        default: return false;
+    }
+    return in.is(0, OperandKind::Gpr) && in.operand[0].reg == guest && in.operand[0].size >= kZeroExtended &&
+           !(in.is(1, OperandKind::Gpr) && in.operand[1].reg == guest);
+}
+
+bool is_bit_string(const Insn& in) {
+    return in.is(0, OperandKind::Memory) && has_bit_number_in_register(in);
 }
 
 // MOVUPS, MOVUPD, MOVDQU and their VEX forms.

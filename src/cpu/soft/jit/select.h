@@ -1,6 +1,8 @@
 // Which guest instructions run as copies of themselves, and where their operands stand in the encoding.
 #pragma once
 
+#include <optional>
+
 #include "cpu/x86/insn.h"
 
 namespace tessera::soft::jit {
@@ -22,6 +24,13 @@ struct MemoryUse {
 };
 
 [[nodiscard]] Places places_of(const x86::Insn& in);
+// The instruction can have its two registers' places exchanged, with these bits of the opcode changed.
+[[nodiscard]] std::optional<u8> exchange_registers(const x86::Insn& in);
+// The register in ModRM.rm may be exchanged for eight bytes of memory that hold it; the instruction must not
+// have this register in another place.
+[[nodiscard]] bool may_be_memory(const x86::Insn& in, unsigned rm);
+// The integer register is overwritten whatever it was.
+[[nodiscard]] bool overwrites(const x86::Insn& in, unsigned guest);
 // BT and its like with a register as bit number and a memory operand, which is a bit string of any length.
 [[nodiscard]] bool is_bit_string(const x86::Insn& in);
 [[nodiscard]] MemoryUse memory_use(const x86::Insn& in);

@@ -159,6 +159,9 @@ private:
     [[nodiscard]] static const Op* load_x87_op();
     [[nodiscard]] bool emit_native(const Item& item);
     [[nodiscard]] bool emit_copy(const Item& item);
+    // The operands of a copy that has a register of the guest, which is in memory, as its memory operand.
+    [[nodiscard]] static std::optional<Operands> register_as_memory(const x86::Insn& in,
+                                                                    const Places& places);
     void emit_lea(const Item& item);
     // How many pushes, or pops, of registers in a row begin here that one check of the stack serves; 0: one
     // or none.
