@@ -127,10 +127,12 @@ struct Vcpu {
     TargetEntry* targets = nullptr;  // of indirect branches: the set in force
     u16 fp_traps =
         kTrapSse | kTrapAvx | kTrapX87Cold | kTrapX87Unmasked | kTrapMmxCold | kTrapVectorCold;  // FpTrap
-    // Status flags as LAHF and SETO leave them in AX: low byte 1 if OF, high byte SF ZF 0 AF 0 PF 1 CF.
-    u16 status = 0x0200;
     u8 cpl = 0;
     x86::CodeSize code_size = x86::CodeSize::Bits16;
+    // Status flags as LAHF and SETO leave them in AX: low byte 1 if OF, high byte SF ZF 0 AF 0 PF 1 CF. Not
+    // in the four bytes that translated code tests for fp_traps: a store of part of them would stall the
+    // test.
+    u16 status = 0x0200;
     // Generations of code mappings, for whoever remembers where instructions of a linear page are
     // (translated code that jumps from page to page): as long as the number is the one it was when a fetch
     // translation was looked up, the translation is still good. exec_gen_kernel is about fetches at CPL 0-2,

@@ -1,4 +1,6 @@
 // Guest memory from translated code: page slots [soft-cpu.md 4.3, scheme F], with the TLB behind them.
+#include <algorithm>
+
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/jit/translator.h"
 
@@ -94,6 +96,37 @@ void Translator::find_page(size_t stub, Slot* slot, const Mem& address, unsigned
     stubs_.push_back(refill);
 }
 
+Slot* Translator::slot_for(const Item& item, const MemoryUse& use) {
+    constexpr unsigned kWord = 8;
+    constexpr u64 kReach = 64;  // further apart two are too often on two pages for good
+    const Insn& in = item.in;
+    // Loops over vectors would look a page up once less, but their loads then wait for the lookup's stores.
+    if (use.size > kWord) return jit_.new_slot(use.size);
+    Neighbours wanted{.base = in.base,
+                      .index = in.index,
+                      .scale = in.index == kNoRegister ? u8{0} : in.scale,
+                      .segment = has_base(in) ? in.segment : u8{0},
+                      .write = use.write,
+                      .displacement = static_cast<u64>(in.displacement)};
+    if (in.base == kRipBase) {
+        wanted.base = kNoRegister;
+        wanted.displacement += item.rip + in.length;
+    }
+    for (const Neighbours& n : neighbours_) {
+        const bool alike = n.base == wanted.base && n.index == wanted.index && n.scale == wanted.scale &&
+                           n.segment == wanted.segment && n.write == wanted.write;
+        if (alike && wanted.displacement - n.displacement + kReach < 2 * kReach) return n.slot;
+    }
+    wanted.slot = jit_.new_slot(kWord);
+    if (wanted.base != x86::Rsp && wanted.index != x86::Rsp) neighbours_.push_back(wanted);
+    return wanted.slot;
+}
+
+void Translator::forget_neighbours(u16 registers) {
+    const auto has = [registers](u8 r) { return r < 16 && (registers & bit_of(r)) != 0; };
+    std::erase_if(neighbours_, [&](const Neighbours& n) { return has(n.base) || has(n.index); });
+}
+
 std::optional<Translator::Checked> Translator::check(const Item& item, const MemoryUse& use,
                                                      bool to_interpreter) {
     const Insn& in = item.in;
@@ -104,7 +137,7 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
     const bool by_stack = in.base == x86::Rsp && in.index == kNoRegister && !segment;
-    Slot* slot = by_stack ? jit_.stack_slot(user_, use.write, use.size) : jit_.new_slot(use.size);
+    Slot* slot = by_stack ? jit_.stack_slot(user_, use.write, use.size) : slot_for(item, use);
     const bool plain_base =
         in.base != kNoRegister && in.base != kRipBase && !in_memory(in.base) && in.index == kNoRegister;
     // Registers of 32-bit code may have anything in their upper halves, from 64-bit code before.

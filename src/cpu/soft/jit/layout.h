@@ -34,6 +34,7 @@ inline constexpr u64 kOffFpu = offsetof(Vcpu, fpu);
 inline constexpr u64 kOffSlotLogs = offsetof(Vcpu, slot_logs);
 inline constexpr u64 kOffEflags = offsetof(Vcpu, eflags);
 static_assert(offsetof(Vcpu, interrupt_waits) == kOffAttention + 4);
+static_assert(kOffStatus >= kOffFpTraps + 4);
 inline constexpr u64 kOffTscIsProcessors = offsetof(Vcpu, tsc_is_processors);
 inline constexpr u64 kOffTscLess = offsetof(Vcpu, tsc_less);
 inline constexpr u64 kOffTscOffset = offsetof(Vcpu, msr) + offsetof(x86::Msrs, tsc_offset);

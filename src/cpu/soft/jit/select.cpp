@@ -358,4 +358,59 @@ unsigned written_operands(const Insn& in) {
     }
 }
 
+u16 registers_of(const Insn& in, unsigned which) {
+    u16 mask = 0;
+    for (unsigned i = 0; i < in.operand_count; ++i) {
+        if ((which >> i & 1) == 0) continue;
+        if (in.is(i, OperandKind::Gpr)) mask |= bit_of(in.operand[i].reg);
+        if (in.is(i, OperandKind::GprHigh)) mask |= bit_of(in.operand[i].reg & 3U);
+    }
+    return mask;
+}
+
+u16 registers_written(const Insn& in) {
+    constexpr u16 kEvery = 0xffff;
+    switch (in.mnemonic) {
+        case Mnemonic::Mov:
+        case Mnemonic::Movzx:
+        case Mnemonic::Movsx:
+        case Mnemonic::Movsxd:
+        case Mnemonic::Lea:
+        case Mnemonic::Add:
+        case Mnemonic::Adc:
+        case Mnemonic::Sub:
+        case Mnemonic::Sbb:
+        case Mnemonic::And:
+        case Mnemonic::Or:
+        case Mnemonic::Xor:
+        case Mnemonic::Inc:
+        case Mnemonic::Dec:
+        case Mnemonic::Neg:
+        case Mnemonic::Not:
+        case Mnemonic::Shl:
+        case Mnemonic::Shr:
+        case Mnemonic::Sar:
+        case Mnemonic::Rol:
+        case Mnemonic::Ror:
+        case Mnemonic::Bswap:
+        case Mnemonic::Setcc:
+        case Mnemonic::Cmovcc:
+        case Mnemonic::Xchg:
+        case Mnemonic::Pop: return registers_of(in, written_operands(in));
+        case Mnemonic::Imul: return in.operand_count == 1 ? kEvery : registers_of(in, 1);
+        case Mnemonic::Cmp:
+        case Mnemonic::Test:
+        case Mnemonic::Bt:
+        case Mnemonic::Nop:
+        case Mnemonic::Push:
+        case Mnemonic::Jcc:
+        case Mnemonic::Jmp:
+        case Mnemonic::Call:
+        case Mnemonic::Ret: return 0;
+        case Mnemonic::Pcmpestri:
+        case Mnemonic::Pcmpistri: return kEvery;  // RCX
+        default: return in.insn_class == InsnClass::Vector ? registers_of(in, 1) : kEvery;
+    }
+}
+
 }  // namespace tessera::soft::jit

@@ -41,4 +41,14 @@ struct MemoryUse {
 // Which operands (bit n: operand n) the instruction writes, if they are integer registers.
 [[nodiscard]] unsigned written_operands(const x86::Insn& in);
 
+// Sets of integer registers: bit n is register n.
+[[nodiscard]] constexpr u16 bit_of(unsigned guest) {
+    return static_cast<u16>(1U << guest);
+}
+// Those of the operands in `which` (bit n: operand n).
+[[nodiscard]] u16 registers_of(const x86::Insn& in, unsigned which);
+// What the instruction writes, at most. RSP, where pushes, pops, calls and returns change it, is not among
+// them.
+[[nodiscard]] u16 registers_written(const x86::Insn& in);
+
 }  // namespace tessera::soft::jit

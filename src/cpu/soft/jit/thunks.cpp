@@ -232,6 +232,41 @@ void emit_refill(Emitter& e, bool user, bool write, RefillFor use) {
     e.ret();
 }
 
+// Copies RCX bytes, 1 to 31, from RSI to RDI, by RAX and RDX: the first and the last of them, which may be
+// the same. REP MOVSB takes longer to begin.
+void emit_copy_few(Emitter& e) {
+    constexpr unsigned kBelow = 2;
+    constexpr unsigned kDouble = 8, kWord = 2;
+    std::array<u8*, 4> done{};
+    size_t used = 0;
+    const auto move = [&](HostReg by, unsigned size, const Mem& from) {
+        if (size == kWord) e.put8(0x66);
+        e.op_rm(size == kDouble, size == 1 ? 0x8a : 0x8b, by, from);
+    };
+    const auto put = [&](HostReg by, unsigned size, const Mem& to) {
+        if (size == kWord) e.put8(0x66);
+        e.op_rm(size == kDouble, size == 1 ? 0x88 : 0x89, by, to);
+    };
+    const auto pair = [&](unsigned size, s32 first, s32 last) {
+        move(kRax, size, {.base = kRsi, .disp = first});
+        move(kRdx, size, {.base = kRsi, .index = kRcx, .disp = last});
+        put(kRax, size, {.base = kRdi, .disp = first});
+        put(kRdx, size, {.base = kRdi, .index = kRcx, .disp = last});
+    };
+    for (const s32 size : {16, 8, 4, 2}) {
+        e.alu_imm(Alu::Cmp, false, kRcx, size);
+        u8* fewer = e.jcc_near(kBelow);
+        const s32 unit = std::min(size, 8);
+        pair(static_cast<unsigned>(unit), 0, -unit);
+        if (size > unit) pair(static_cast<unsigned>(unit), unit, -size);
+        done[used++] = e.jmp_near();
+        e.bind(fewer);
+    }
+    move(kRax, 1, {.base = kRsi});
+    put(kRax, 1, {.base = kRdi});
+    for (u8* from : done) e.bind(from);
+}
+
 }  // namespace
 
 void Jit::emit_thunks() {
@@ -358,7 +393,7 @@ void Jit::emit_thunks() {
 
     // S0: how many bytes were written to Vcpu::jit_across.
     thunk_.unstage = e.here();
-    constexpr std::array kUsed{kRcx, kRsi, kRdi};
+    constexpr std::array kUsed{kRax, kRcx, kRdx, kRsi, kRdi};
     for (const HostReg r : kUsed) e.store(gs(kOffReg + r * 8), r);
     e.load(kRcx, gs(kOffAcross + offsetof(Across, first_size)));
     e.load(kRdi, gs(kOffAcross + offsetof(Across, first)));
@@ -366,11 +401,12 @@ void Jit::emit_thunks() {
     e.load(kRsi, gs(kOffSelf));
     e.lea(kRsi, {.base = kRsi, .disp = static_cast<s32>(kOffAcross + sizeof(Across::bytes) / 2)});
     e.alu(Alu::Sub, true, kRsi, kRcx);
+    emit_copy_few(e);
+    e.alu(Alu::Add, true, kRsi, kRcx);
     e.alu(Alu::Sub, true, kS0, kRcx);
-    e.put8(0xf3), e.put8(0xa4);  // rep movsb
     e.mov(kRcx, kS0);
     e.load(kRdi, gs(kOffAcross + offsetof(Across, second)));
-    e.put8(0xf3), e.put8(0xa4);
+    emit_copy_few(e);
     for (const HostReg r : kUsed) e.load(r, gs(kOffReg + r * 8));
     e.ret();
 

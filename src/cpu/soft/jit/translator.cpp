@@ -339,6 +339,7 @@ void Translator::emit() {
         const Item* const producer = producer_.item;
         run != 0 ? emit_stack_run(first, run) : emit_item(first);
         if (producer_goes && producer_.item == producer) producer_ = {};
+        for (unsigned n = 0; n < count; ++n) forget_neighbours(registers_written(items_[i + n].in));
         i += count - 1;
         const Item& item = items_[i];
         const bool last = &item == &items_.back();

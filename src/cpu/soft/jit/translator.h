@@ -147,6 +147,20 @@ private:
     void find_page(size_t stub, Slot* slot, const Mem& address, unsigned size, bool write, bool aligned);
     void slot_op(unsigned opcode, const void* field);
     size_t cold_path(const Item& item, bool to_interpreter);
+    // Accesses of words beside each other, from one base, use one slot: the page of one is mostly that of
+    // all.
+    struct Neighbours {
+        u8 base = 0;
+        u8 index = 0;
+        u8 scale = 0;
+        u8 segment = 0;
+        bool write = false;
+        u64 displacement = 0;  // of the first
+        Slot* slot = nullptr;
+    };
+    Slot* slot_for(const Item& item, const MemoryUse& use);
+    // The registers have other values now.
+    void forget_neighbours(u16 registers);
     // Nothing if the access never can be made this way.
     std::optional<Checked> check(const Item& item, const MemoryUse& use, bool to_interpreter);
     Checked check_stack(const Item& item, s32 offset, unsigned size, bool write, bool to_interpreter);
@@ -265,6 +279,7 @@ private:
         Repeat flags;
     };
     std::vector<Announced> announced_;
+    std::vector<Neighbours> neighbours_;
     u32 vectors_checked_ = 0;  // FpTrap bits
     bool x87_checked_ = false;
 };
