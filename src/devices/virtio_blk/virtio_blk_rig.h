@@ -146,6 +146,15 @@ struct BlkKit {
         disk.fail_with = choices.below(4) == 0 ? BlockStatus::IoError : BlockStatus::Ok;
     }
     static void refresh() {}
+    // Requests stay in flight until some of them are completed, in any order.
+    void hold_back(bool hold) {
+        disk.hold = hold;
+        if (!hold) disk.finish_all();
+    }
+    void complete_some(testing_rig::Choices& choices) {
+        for (u64 n = choices.below(4); n != 0; --n)
+            (void)disk.finish_one([&](std::size_t size) { return choices.below(size); });
+    }
 };
 
 }  // namespace tessera::virtio_blk

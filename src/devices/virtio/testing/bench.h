@@ -76,6 +76,8 @@ public:
     virtual u64 poke(testing_rig::Choices& choices) = 0;
     // Every register byte, in every width, read and written.
     virtual void sweep() = 0;
+    // What a bus would lead accesses to.
+    virtual IoDevice& registers() = 0;
 };
 
 struct OverMmio {
@@ -144,6 +146,7 @@ public:
     u64 poke(testing_rig::Choices& choices) override {
         return testing_rig::poke_io(chip_, choices.coin() ? Mmio::kSize : 0x100, choices);
     }
+    IoDevice& registers() override { return chip_; }
     void sweep() override {
         for (u64 offset = 0; offset < Mmio::kSize + 8; ++offset)
             for (const std::size_t width : {1, 2, 4, 8}) {
@@ -292,6 +295,7 @@ public:
             }
         }
     }
+    IoDevice& registers() override { return bar(); }
     void sweep() override {
         for (u64 offset = 0; offset < Pci::kBarSize + 8; ++offset)
             for (const std::size_t width : {1, 2, 4, 8}) touch(bar(), offset, width);

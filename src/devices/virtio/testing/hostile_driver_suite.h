@@ -7,13 +7,20 @@
 // other monitors had.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <gtest/gtest.h>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "bus/io_bus.h"
+#include "bus/io_device.h"
+#include "bus/lock.h"
+#include "devices/pci/pci_rig.h"
 #include "devices/testing/device_suite.h"
 #include "devices/virtio/testing/bench.h"
 
@@ -376,6 +383,118 @@ TYPED_TEST_P(HostileDriverSuite, NothingHappensBeforeTheDriverIsReady) {
     EXPECT_FALSE(bench.port.interrupted());
 }
 
+// Registers on a bus, and how often anybody came by.
+class WatchedRegisters final : public IoDevice {
+public:
+    explicit WatchedRegisters(IoDevice& inner) : inner_(inner) {}
+    IoStatus read(u64 offset, std::span<std::byte> out) override {
+        ++accesses;
+        return inner_.read(offset, out);
+    }
+    IoStatus write(u64 offset, std::span<const std::byte> in) override {
+        ++accesses;
+        return inner_.write(offset, in);
+    }
+    unsigned accesses = 0;
+
+private:
+    IoDevice& inner_;
+};
+
+// C5: rings, tables and buffers at the device's own registers, and at another's.
+TYPED_TEST_P(HostileDriverSuite, RegistersAreNoMemory) {
+    constexpr u64 kOwn = BenchRam::kHole;
+    constexpr u64 kOthers = BenchRam::kHole + 0x1'0000;
+    constexpr u64 kBytes = 0x1000;
+    struct Use {
+        const char* name;
+        void (*write)(GuestQueue& q, u64 at);
+    };
+    const std::vector<Use> uses = {
+        {"written to", [](GuestQueue& q, u64 at) { one(q, at, 64, kWrite); }},
+        {"read from", [](GuestQueue& q, u64 at) { one(q, at, 64, 0); }},
+        {"a table", [](GuestQueue& q, u64 at) { one(q, at, 32, kIndirect); }},
+        {"behind a good buffer",
+         [](GuestQueue& q, u64 at) {
+             q.raw(1, at, 64, kWrite, 0);
+             q.raw(0, kBuffer, 16, kNext | kWrite, 1);
+             q.raw_available(0);
+         }},
+        {"across their beginning", [](GuestQueue& q, u64 at) { one(q, at - 8, 64, kWrite); }}};
+    for (const u64 at : {kOwn, kOwn + 0x50, kOthers, kOthers + kBytes - 8})
+        for (std::size_t use = 0; use < uses.size() + 3; ++use) {
+            TypeParam bench;
+            WatchedRegisters own(bench.port.registers());
+            pci::OneRegister counter;
+            WatchedRegisters others(counter);
+            NullLock lock;
+            IoBus bus;
+            ASSERT_TRUE(bus.add("own", kOwn, kBytes, own, lock));
+            ASSERT_TRUE(bus.add("others", kOthers, kBytes, others, lock));
+            if (use < uses.size()) {
+                ASSERT_TRUE(bench.start());
+                bench.kit.prepare(bench.ram, kBuffer);
+                uses[use].write(bench.queue(), at);
+            } else {
+                // The ring's three areas, in turn.
+                ASSERT_TRUE(bench.negotiate());
+                const u64 good = TypeParam::kQueues;
+                const std::size_t area = use - uses.size();
+                bench.port.set_up(TypeParam::KitType::kRequestQueue, 16, area == 0 ? at & ~u64{15} : good,
+                                  area == 1 ? at & ~u64{3} : good + 0x2000,
+                                  area == 2 ? at & ~u64{3} : good + 0x3000);
+                bench.port.set_enabled(TypeParam::KitType::kRequestQueue, 1);
+                bench.port.set_status(15);
+            }
+            bench.kick();
+            EXPECT_TRUE(bench.run());
+            EXPECT_TRUE(bench.needs_reset()) << use << " at " << at;
+            EXPECT_EQ(own.accesses + others.accesses, 0U) << use << " at " << at;
+            EXPECT_TRUE(bench.start());
+            EXPECT_TRUE(bench.works());
+        }
+}
+
+// C9: whatever is under way. What was in flight touches no ring of a device that says it is reset.
+TYPED_TEST_P(HostileDriverSuite, ResetsAtAnyMomentOfRequestsInFlight) {
+    constexpr unsigned kResets = 1000;
+    constexpr std::size_t kRing = GuestQueue::kTables;  // descriptors and both areas
+    TypeParam bench;
+    testing_rig::SeededChoices choices(9);
+    const auto complete = [&] {
+        if constexpr (requires { bench.kit.complete_some(choices); }) bench.kit.complete_some(choices);
+    };
+    if constexpr (requires { bench.kit.hold_back(true); }) bench.kit.hold_back(true);
+    const u64 ring = TypeParam::kQueues + TypeParam::KitType::kRequestQueue * GuestQueue::kBytes;
+    for (unsigned resets = 0; resets < kResets; ++resets) {
+        if (choices.below(4) != 0) (void)bench.start();
+        for (u64 n = choices.below(8); n != 0 && !bench.queues.empty(); --n) {
+            const u64 at = TypeParam::kBuffers + n * 8 * kKiB;
+            bench.kit.prepare(bench.ram, at);
+            (void)bench.queue().add(TypeParam::KitType::request(at));
+            bench.kick();
+            // None, some or all of what is to be done.
+            if (choices.coin()) (void)bench.core().service(TypeParam::KitType::kRequestQueue);
+            if (choices.coin()) complete();
+            if (choices.below(8) == 0) bench.kit.stimulate(choices);
+        }
+        if (choices.coin())
+            bench.device.reset();
+        else
+            bench.port.set_status(0);
+        if (bench.port.status() != 0) continue;
+        const auto seen = bench.ram.bytes().subspan(ring, kRing);
+        const std::vector<std::byte> before(seen.begin(), seen.end());
+        complete();
+        ASSERT_TRUE(bench.run());
+        ASSERT_TRUE(std::ranges::equal(before, seen)) << "after reset " << resets;
+    }
+    if constexpr (requires { bench.kit.hold_back(false); }) bench.kit.hold_back(false);
+    bench.kit.refresh();
+    ASSERT_TRUE(bench.start());
+    EXPECT_TRUE(bench.works());
+}
+
 // C9, C10: another CPU writes the rings while the device works.
 TYPED_TEST_P(HostileDriverSuite, RingsThatChangeMeanwhileDoNoHarm) {
 #if __has_feature(thread_sanitizer)
@@ -408,7 +527,8 @@ REGISTER_TYPED_TEST_SUITE_P(HostileDriverSuite, AGoodDriverIsServed, EveryRingFe
                             IndirectHasToBeAgreedOn, QueueRegistersAreFrozenOnceEnabled, BadRingsNeedAReset,
                             OddSizesAreForPackedRings, SelectorsOutOfRangeSelectNothing,
                             EveryRegisterTakesEveryWidth, AFullRingIsWorkedOffInTurns,
-                            NothingHappensBeforeTheDriverIsReady, RingsThatChangeMeanwhileDoNoHarm);
+                            NothingHappensBeforeTheDriverIsReady, RegistersAreNoMemory,
+                            ResetsAtAnyMomentOfRequestsInFlight, RingsThatChangeMeanwhileDoNoHarm);
 
 template <typename Kit>
 using EveryBench =
