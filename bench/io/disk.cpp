@@ -191,16 +191,17 @@ private:
 
 }  // namespace
 
-void disk_rows(const std::string& path, const std::string& prefix, double seconds) {
+void disk_rows(const std::string& path, const Wanted& wanted) {
     const Disk disk = open_disk(path);
     // So that every block is there and carries its number.
     (void)Runner(disk, kLoads[0]).run(0, disk.size / kLarge);
     if (fsync(disk.file) != 0) fail("fsync");
     for (const Load& load : kLoads) {
+        if (!wanted.has(load.name)) continue;
         Runner runner(disk, load);
         const bool large = load.length == kLarge;
-        const Row row(prefix + load.name, large ? "byte" : "request");
-        const u64 done = runner.run(seconds, 1);
+        const Row row(wanted.prefix + load.name, large ? "byte" : "request");
+        const u64 done = runner.run(wanted.seconds, 1);
         row.print(static_cast<double>(large ? done * load.length : done), done);
     }
     (void)close(disk.file);

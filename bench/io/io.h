@@ -16,7 +16,7 @@ double now();  // seconds, CLOCK_MONOTONIC
 class Row {
 public:
     Row(std::string name, std::string unit);
-    // Prints name, work per second, unit and interrupts for each operation, with tabs between.
+    // Prints name, work per second, unit, interrupts for each operation, and operations, with tabs between.
     void print(double work, u64 operations) const;
     [[nodiscard]] double elapsed() const { return now() - begin_; }
 
@@ -27,11 +27,19 @@ private:
     const double begin_;
 };
 
-// Each does its rows on a device or a file; `prefix` begins their names. A WRONG row ends the program with
-// code 1.
-void disk_rows(const std::string& path, const std::string& prefix, double seconds);
+// What is measured: the names of the rows begin with `prefix`; a row lasts so long; `only` is one row's name
+// without the prefix, or "all".
+struct Wanted {
+    std::string prefix;
+    double seconds = 1;
+    std::string only;
+    [[nodiscard]] bool has(const std::string& name) const { return only == "all" || only == name; }
+};
+
+// On a device or a file. A WRONG row ends the program with code 1.
+void disk_rows(const std::string& path, const Wanted& wanted);
 // Against a server of this program.
-void net_rows(const std::string& address, u16 port, const std::string& prefix, double seconds);
+void net_rows(const std::string& address, u16 port, const Wanted& wanted);
 // Prints its port and serves until its standard input ends.
 void serve(const std::string& address);
 

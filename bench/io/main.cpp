@@ -1,9 +1,9 @@
 // iobench: what disks and networks, real or emulated, get done per second. One line for each row: name, work
-// per second, unit and interrupts for each operation, with tabs between. Time is the CLOCK_MONOTONIC of the
-// machine it runs on.
+// per second, unit, interrupts for each operation, operations, with tabs between. Time is the CLOCK_MONOTONIC
+// of the machine it runs on.
 //
-//   iobench disk DEVICE PREFIX SECONDS         writes over all of the device or file
-//   iobench net ADDRESS PORT PREFIX SECONDS    against a server
+//   iobench disk DEVICE PREFIX SECONDS ROW|all        writes over all of the device or file
+//   iobench net ADDRESS PORT PREFIX SECONDS ROW|all   against a server
 //   iobench serve ADDRESS                      the server: prints its port, ends with its standard input
 //
 // Exit code: 0 all right, 1 something failed or was wrong, 2 bad usage.
@@ -55,8 +55,9 @@ Row::Row(std::string name, std::string unit)
 void Row::print(double work, u64 operations) const {
     const double took = elapsed();
     const u64 count = interrupts() - interrupts_;
-    std::printf("%s\t%.6g\t%s\t%.4g\n", name_.c_str(), work / took, unit_.c_str(),
-                operations == 0 ? 0.0 : static_cast<double>(count) / static_cast<double>(operations));
+    std::printf("%s\t%.6g\t%s\t%.4g\t%llu\n", name_.c_str(), work / took, unit_.c_str(),
+                operations == 0 ? 0.0 : static_cast<double>(count) / static_cast<double>(operations),
+                static_cast<unsigned long long>(operations));
     (void)std::fflush(stdout);
 }
 
@@ -65,16 +66,17 @@ void Row::print(double work, u64 operations) const {
 int main(int argc, char** argv) {
     using namespace tessera::iobench;  // NOLINT(google-build-using-namespace)
     const std::string what = argc > 1 ? argv[1] : "";
-    if (what == "disk" && argc == 5) {
-        disk_rows(argv[2], argv[3], std::atof(argv[4]));
-    } else if (what == "net" && argc == 6) {
-        net_rows(argv[2], static_cast<tessera::u16>(std::atoi(argv[3])), argv[4], std::atof(argv[5]));
+    if (what == "disk" && argc == 6) {
+        disk_rows(argv[2], {.prefix = argv[3], .seconds = std::atof(argv[4]), .only = argv[5]});
+    } else if (what == "net" && argc == 7) {
+        net_rows(argv[2], static_cast<tessera::u16>(std::atoi(argv[3])),
+                 {.prefix = argv[4], .seconds = std::atof(argv[5]), .only = argv[6]});
     } else if (what == "serve" && argc == 3) {
         serve(argv[2]);
     } else {
-        std::fprintf(
-            stderr,
-            "usage: iobench disk DEVICE PREFIX SECONDS | net ADDRESS PORT PREFIX SECONDS | serve ADDRESS\n");
+        std::fprintf(stderr,
+                     "usage: iobench disk DEVICE PREFIX SECONDS ROW|all | net ADDRESS PORT PREFIX SECONDS "
+                     "ROW|all | serve ADDRESS\n");
         return 2;
     }
     return 0;

@@ -134,16 +134,20 @@ void packets_back(const Server& server, const std::string& name, double seconds)
 
 }  // namespace
 
-void net_rows(const std::string& address, u16 port, const std::string& prefix, double seconds) {
+void net_rows(const std::string& address, u16 port, const Wanted& wanted) {
     Server server;
     server.place.sin_family = AF_INET;
     server.place.sin_port = htons(port);
     if (inet_pton(AF_INET, address.c_str(), &server.place.sin_addr) != 1) fail(address);
-    stream_to(server, prefix + "tcp_send", seconds);
-    stream_from(server, prefix + "tcp_receive", seconds);
-    there_and_back(server, prefix + "tcp_trip", seconds);
-    packets_to(server, prefix + "udp_send", seconds);
-    packets_back(server, prefix + "udp_echo", seconds);
+    struct Load {
+        const char* name;
+        void (*run)(const Server& server, const std::string& name, double seconds);
+    };
+    constexpr std::array kLoads{Load{"tcp_send", stream_to}, Load{"tcp_receive", stream_from},
+                                Load{"tcp_trip", there_and_back}, Load{"udp_send", packets_to},
+                                Load{"udp_echo", packets_back}};
+    for (const Load& load : kLoads)
+        if (wanted.has(load.name)) load.run(server, wanted.prefix + load.name, wanted.seconds);
 }
 
 }  // namespace tessera::iobench

@@ -1,18 +1,24 @@
-"""tools/dev bench disk|net|idle: disks and networks of a guest under QEMU's TCG and under Tessera, and of the host, in turn.
+"""tools/dev bench disk|net|debian|idle: disks and networks of a guest under QEMU's TCG and under Tessera, and of the host, in turn.
 
 Same kernel, initramfs and static program (bench/io) for all. The best of all repeats counts. Exit code: 0 measured, 1 a guest
 failed or gave a wrong answer, 2 bad usage.
 
-disk  virtio-blk on a raw file and on a qcow2 image in the page cache of the host (cache=writeback), past the page cache of
-      the guest; native is the same program on such a file, through the host's page cache.
-net   virtio-net on the user-mode network and on a TAP interface, against a server in the same network namespace, which is
-      made for this; native is loopback.
-idle  what part of a processor of the host a guest takes that waits at its prompt, with a disk, a network and all else.
+disk    virtio-blk on a raw file and on a qcow2 image, and AHCI on a raw file, all in the page cache of the host
+        (cache=writeback, a file system in memory) and past the page cache of the guest; native is the same program on such
+        a file.
+net     virtio-net on the user-mode network and on a TAP interface, against a server in the same network namespace, which is
+        made for this; native is loopback.
+debian  from the start of the command to the login of the Debian that `tools/dev demo --disk` boots.
+idle    what part of a processor of the host a guest takes that waits at its prompt, with a disk, a network and all else.
+
+--accesses counts how often a guest touches its device for each request, which would be the exits of a processor with help
+for virtualization: in runs of their own, because they are traced.
 """
 import argparse
 import contextlib
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,8 +39,8 @@ mount -t sysfs sys /sys
 if [ "$1" = net ]; then
     ip link set lo up
     ip link set eth0 up
-    ip address add $6 dev eth0
-    set -- "$1" "$2" "$3" "$4" "$5"
+    ip address add $7 dev eth0
+    set -- "$1" "$2" "$3" "$4" "$5" "$6"
     sleep 1
 fi
 read -r up rest < /proc/uptime
@@ -60,14 +66,16 @@ class Tcg:
     def __init__(self, options):
         self.options = options
 
-    def command(self, initrd, cmdline, devices):
-        return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-smp", str(self.options.cpus), "-m", "256M",
+    def command(self, guest, cmdline, devices, memory="256M"):
+        return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-smp", str(self.options.cpus), "-m", memory,
                 "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
-                "-kernel", self.options.kernel, "-initrd", initrd, "-append", cmdline, *devices]
+                "-kernel", guest.kernel, "-initrd", guest.initrd, "-append", cmdline, *devices]
 
     @staticmethod
-    def disk(path, kind):
-        return ["-drive", f"if=none,id=d,file={path},format={kind},cache=writeback", "-device", "virtio-blk-pci,drive=d"]
+    def disk(path, kind, controller="virtio", throw_away=False):
+        device = "virtio-blk-pci" if controller == "virtio" else "ide-hd"
+        return ["-drive", f"if=none,id=d,file={path},format={kind},cache=writeback,snapshot={'on' if throw_away else 'off'}",
+                "-device", f"{device},drive=d"]
 
     @staticmethod
     def net(kind):
@@ -83,13 +91,14 @@ class Tessera:
     def __init__(self, options):
         self.options = options
 
-    def command(self, initrd, cmdline, devices):
-        return [self.options.tessera, "run", "--engine", self.options.engine, "--cpus", str(self.options.cpus), "--memory", "256M",
-                "--no-reboot", "--kernel", self.options.kernel, "--initrd", initrd, "--cmdline", cmdline, *devices]
+    def command(self, guest, cmdline, devices, memory="256M"):
+        return [self.options.tessera, "run", "--engine", self.options.engine, "--cpus", str(self.options.cpus),
+                "--memory", memory, "--no-reboot", "--kernel", guest.kernel, "--initrd", guest.initrd, "--cmdline", cmdline,
+                *devices]
 
     @staticmethod
-    def disk(path, kind):
-        return ["--disk", f"{path},format={kind}"]
+    def disk(path, kind, controller="virtio", throw_away=False):
+        return ["--disk", f"{path},format={kind},if={controller}{',snapshot' if throw_away else ''}"]
 
     @staticmethod
     def net(kind):
@@ -98,27 +107,39 @@ class Tessera:
     REST = ["--rng", "--balloon", "0"]
 
 
+class Files:
+    """A kernel, and its initramfs with iobench added."""
+
+    def __init__(self, options, name, folder):
+        source = pathlib.Path(options.guests) / name
+        self.kernel = str(source / "vmlinuz")
+        initrd = folder / f"initrd-{name}"
+        initrd.write_bytes(cpio.overlay((source / "initrd").read_bytes(), {
+            "iobench": cpio.program(INIT), "bin/iobench": cpio.program(pathlib.Path(options.iobench).read_bytes())}))
+        self.initrd = str(initrd)
+
+
 def say(text):
     print(f"== {text}", file=sys.stderr, flush=True)
 
 
 def parse_rows(text):
-    """Name -> (per second, unit, interrupts for each operation)."""
+    """Name -> (per second, unit, interrupts for each operation, operations)."""
     rows = {}
     for line in text.splitlines():
         words = line.strip().split("\t")
-        if len(words) != 4:
+        if len(words) != 5 and words[1:2] != ["WRONG"]:
             continue
         if words[1] == "WRONG":
             raise measure.Wrong(line.strip())
-        rows[words[0]] = float(words[1]), words[2], float(words[3])
+        rows[words[0]] = float(words[1]), words[2], float(words[3]), int(words[4])
     return rows
 
 
-def guest_rows(machine, options, devices, words):
+def guest_rows(machine, options, files, devices, words):
     """The rows of `iobench WORDS` in a guest with these devices."""
     cmdline = f"console=ttyS0 quiet tsc_early_khz={options.tsc_khz} tsc=reliable rdinit=/iobench -- {' '.join(words)}"
-    with Guest(machine.command(options.initrd, cmdline, devices), PATIENCE) as guest:
+    with Guest(machine.command(files, cmdline, devices), PATIENCE) as guest:
         begin, begin_at = guest.expect(BEGIN)
         text_from = guest.seen
         end, end_at = guest.expect(END)
@@ -141,23 +162,53 @@ def native_rows(options, words):
     return rows
 
 
+DISKS = (("raw", "raw", "virtio"), ("qcow2", "qcow2", "virtio"), ("ahci", "raw", "ahci"))
+DISK_ROWS = ("seq_write", "seq_read", "read_4k_1", "read_4k_32", "write_4k_1", "write_4k_32")
+NET_ROWS = ("tcp_send", "tcp_receive", "tcp_trip", "udp_send", "udp_echo")
+
+
 def disk_rows(peer, machine, options, folder):
     rows = {}
-    for kind in ("raw", "qcow2"):
-        say(f"{peer}: {kind} disk")
+    if machine is None:
+        say(f"{peer}: file")
+        path = folder / "native"
+        path.write_bytes(b"")
+        os.truncate(path, options.size << 20)
+        native = native_rows(options, ["disk", str(path), "", str(options.seconds), "all"])
+        path.unlink()
+        return {f"{prefix}_{name}": value for prefix, _, _ in DISKS for name, value in native.items()}
+    for prefix, kind, controller in DISKS:
+        say(f"{peer}: {prefix}")
         path = folder / f"disk.{kind}"
-        path.unlink(missing_ok=True)
-        words = ["disk", "/dev/vda", f"{kind}_", str(options.seconds)]
-        if machine is None:
-            if kind == "raw":
-                path.write_bytes(b"")
-                os.truncate(path, options.size << 20)
-                native = native_rows(options, ["disk", str(path), "", str(options.seconds)])
-                rows.update({f"{k}_{name}": value for name, value in native.items() for k in ("raw", "qcow2")})
-            continue
         subprocess.run([options.tessera, "disk", "create", str(path), f"{options.size}M"], check=True)
-        rows.update(guest_rows(machine, options, machine.disk(path, kind), words))
+        files = options.cloud if controller == "virtio" else options.generic
+        words = ["disk", "/dev/vda" if controller == "virtio" else "/dev/sda", f"{prefix}_", str(options.seconds)]
+        devices = machine.disk(path, kind, controller)
+        rows.update(guest_rows(machine, options, files, devices, [*words, "all"]))
+        if options.accesses and machine.name == "tessera":
+            add_accesses(rows, f"{prefix}_", DISK_ROWS, folder,
+                         lambda name, trace: guest_rows(machine, options, files, [*devices, *trace], [*words, name]))
+        path.unlink()
     return rows
+
+
+def add_accesses(rows, prefix, names, folder, run):
+    """Adds to each row how often the guest accessed its device for an operation: in runs with this row alone, less what a
+    run without any takes."""
+    trace = folder / "trace"
+
+    def count(name):
+        say(f"accesses of {prefix}{name}")
+        measured = run(name, ["--trace", f"mmio={trace}"])
+        with open(trace, encoding="utf-8") as file:
+            accesses = sum(1 for line in file if re.search(r"virtio|AHCI|ahci", line))
+        trace.unlink()
+        return accesses, measured
+
+    before, _ = count("none")
+    for name in names:
+        accesses, measured = count(name)
+        rows[prefix + name] = (*rows[prefix + name][:4], (accesses - before) / max(1, measured[prefix + name][3]))
 
 
 @contextlib.contextmanager
@@ -170,17 +221,31 @@ def server(options, address):
             process.stdin.close()
 
 
-def net_rows(peer, machine, options, _folder):
+def net_rows(peer, machine, options, folder):
     rows = {}
     for kind, bind, seen, guest in (("user", "127.0.0.1", USER_HOST, USER_GUEST), ("tap", TAP_HOST, TAP_HOST, TAP_GUEST)):
         say(f"{peer}: {kind}")
         with server(options, bind) as port:
+            words = ["net", bind if machine is None else seen, port, f"{kind}_", str(options.seconds)]
             if machine is None:
-                rows.update(native_rows(options, ["net", bind, port, f"{kind}_", str(options.seconds)]))
-            else:
-                rows.update(guest_rows(machine, options, machine.net(kind),
-                                       ["net", seen, port, f"{kind}_", str(options.seconds), guest]))
+                rows.update(native_rows(options, [*words, "all"]))
+                continue
+            devices = machine.net(kind)
+            rows.update(guest_rows(machine, options, options.cloud, devices, [*words, "all", guest]))
+            if options.accesses and machine.name == "tessera":
+                add_accesses(rows, f"{kind}_", NET_ROWS, folder, lambda name, trace: guest_rows(
+                    machine, options, options.cloud, [*devices, *trace], [*words, name, guest]))
     return rows
+
+
+def debian_rows(peer, machine, options, _folder):
+    if machine is None:
+        return {}
+    say(f"{peer}: Debian")
+    disk = pathlib.Path(options.guests) / "disk" / "root.img"
+    devices = [*machine.disk(disk, "raw", throw_away=True), *machine.net("user"), *machine.REST]
+    with Guest(machine.command(options.cloud, "console=ttyS0 root=/dev/vda", devices, "1G"), PATIENCE) as guest:
+        return {"login": (guest.expect("tessera login: ")[1], "s", 0.0, 0)}
 
 
 def cpu_seconds(root):
@@ -211,27 +276,30 @@ def idle_rows(peer, machine, options, folder):
     path.write_bytes(b"")
     os.truncate(path, 64 << 20)
     devices = [*machine.disk(path, "raw"), *machine.net("user"), *machine.REST]
-    with Guest(machine.command(options.initrd, "console=ttyS0 quiet", devices), PATIENCE) as guest:
+    with Guest(machine.command(options.cloud, "console=ttyS0 quiet", devices), PATIENCE) as guest:
         guest.expect(PROMPT)
         time.sleep(5)
         before, begin = cpu_seconds(guest.process.pid), time.monotonic()
         time.sleep(options.idle)
         used = (cpu_seconds(guest.process.pid) - before) / (time.monotonic() - begin)
-    return {"idle": (100 * used, "% of a processor", 0.0)}
+    return {"idle": (100 * used, "% of a processor", 0.0, 0)}
 
 
-GROUPS = {"disk": disk_rows, "net": net_rows, "idle": idle_rows}
+GROUPS = {"disk": disk_rows, "net": net_rows, "debian": debian_rows, "idle": idle_rows}
+LESS_IS_BETTER = ("idle", "login")
 
 
 def table(results):
     """Head and lines: a row for each thing measured."""
     head = ["row", "unit", "native", "TCG", "Tessera", "Tessera/TCG", "Tessera/native", "interrupts TCG", "interrupts Tessera"]
+    counted = any(len(row) > 4 for row in results.get("tessera", {}).values())
+    head += ["accesses Tessera"] if counted else []
     lines = []
     names = [name for peer in reversed(PEERS) for name in results.get(peer, {})]
     for name in dict.fromkeys(names):
         native, theirs, ours = (results.get(peer, {}).get(name) for peer in PEERS)
         unit = next(row[1] for row in (native, theirs, ours) if row)
-        less = name == "idle"
+        less = name in LESS_IS_BETTER
 
         def ratio(a, b):
             if not a or not b or not a[0] or not b[0]:
@@ -247,15 +315,17 @@ def table(results):
             return f"{row[2]:.2g}" if row and not less else "-"
 
         lines.append([name, unit if less else f"{unit}s/s", cell(native), cell(theirs), cell(ours), ratio(ours, theirs),
-                      ratio(ours, native), interrupts(theirs), interrupts(ours)])
+                      ratio(ours, native), interrupts(theirs), interrupts(ours),
+                      *([f"{ours[4]:.2g}" if ours and len(ours) > 4 else "-"] if counted else [])])
     return head, lines
 
 
 def merge(best, rows):
     """Keeps the better of two measurements."""
     for name, row in rows.items():
-        if name not in best or (row[0] < best[name][0] if name == "idle" else row[0] > best[name][0]):
-            best[name] = row
+        if name not in best or (row[0] < best[name][0] if name in LESS_IS_BETTER else row[0] > best[name][0]):
+            # What was counted in a run of its own is kept.
+            best[name] = row if len(row) > 4 or name not in best else (*row[:4], *best[name][4:])
 
 
 def parse_arguments(words):
@@ -270,8 +340,9 @@ def parse_arguments(words):
     parser.add_argument("--idle", type=float, default=20.0, metavar="SECONDS", help="how long to look at an idle guest")
     parser.add_argument("--cpus", type=int, default=1, help="of the guest")
     parser.add_argument("--engine", default="soft,count=off", metavar="SPEC", help="for tessera")
+    parser.add_argument("--accesses", action="store_true", help="count accesses to devices, in runs of their own")
     parser.add_argument("--markdown", action="store_true", help="print the table as docs/performance.md has it")
-    parser.add_argument("--guests", default=str(cache / "guests" / "amd64"), help=argparse.SUPPRESS)
+    parser.add_argument("--guests", default=str(cache / "guests"), help=argparse.SUPPRESS)
     parser.add_argument("--tessera", default="build/release/src/app/tessera", help=argparse.SUPPRESS)
     parser.add_argument("--iobench", default="build/release/bench/io/iobench", help=argparse.SUPPRESS)
     parser.add_argument("--guestbench", default="build/release/bench/tcg/guestbench", help=argparse.SUPPRESS)
@@ -281,7 +352,6 @@ def parse_arguments(words):
         if peer not in PEERS:
             parser.error(f"no peer {peer!r}; there are {', '.join(PEERS)}")
     options.machine = "pc"
-    options.kernel = str(pathlib.Path(options.guests) / "vmlinuz")
     return options
 
 
@@ -298,19 +368,20 @@ def enter_namespace(words):
 
 def main(words):
     options = parse_arguments(words)
-    about = runner.describe(options)
+    about = runner.describe(argparse.Namespace(**{**vars(options), "guests": str(pathlib.Path(options.guests) / "amd64")}))
     if options.group == "net":
         enter_namespace(words)
     options.tsc_khz = measure.tsc_khz(options.guestbench)
     machines = {"native": None, "tcg": Tcg(options), "tessera": Tessera(options)}
     results = {}
-    with tempfile.TemporaryDirectory(prefix="tessera-bench-") as name:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="tessera-bench-", dir=memory) as name:
         folder = pathlib.Path(name)
-        initrd = folder / "initrd"
-        initrd.write_bytes(cpio.overlay((pathlib.Path(options.guests) / "initrd").read_bytes(), {
-            "iobench": cpio.program(INIT), "bin/iobench": cpio.program(pathlib.Path(options.iobench).read_bytes())}))
-        options.initrd = str(initrd)
-        for _ in range(options.repeat):
+        options.cloud = Files(options, "amd64", folder)
+        if options.group == "disk":
+            options.generic = Files(options, "generic", folder)
+        for number in range(options.repeat):
+            options.accesses = options.accesses and number == 0
             for peer in options.peers:
                 merge(results.setdefault(peer, {}), GROUPS[options.group](peer, machines[peer], options, folder))
     for key, value in about.items():
