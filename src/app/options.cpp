@@ -53,6 +53,7 @@ struct Typed {
     std::string console = "serial";
     std::vector<std::string> ports;
     std::vector<std::string> serials;
+    std::string vsock;
     std::vector<std::string> traces;
 };
 
@@ -139,6 +140,10 @@ std::string check_ports(const Typed& typed, RunOptions& run) {
     }
     if (!run.serials.empty() && run.machine != MachineKind::Pc)
         return bad("--serial", typed.serials.front(), "the card needs PCI; use --machine pc");
+    if (typed.vsock.empty()) return {};
+    auto vsock = parse_vsock(typed.vsock);
+    if (!vsock) return std::move(vsock.error());
+    run.vsock = *std::move(vsock);
     return {};
 }
 
@@ -253,6 +258,12 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "and be followed by ,place=bus|root-port")
         ->type_name("path=SOCKET[,SETTING]")
         ->allow_extra_args(false);
+    command
+        ->add_option(
+            "--vsock", typed.vsock,
+            "sockets (AF_VSOCK) between programs of the guest, which is number N, from 3, and of this "
+            "host: connect to SOCKET and say CONNECT PORT, or listen at SOCKET_PORT")
+        ->type_name("cid=N,path=SOCKET");
     command
         ->add_option(
             "--disk", typed.disks,

@@ -48,6 +48,7 @@ struct RunOptions {
     std::optional<BalloonConfig> balloon;
     std::vector<PortOption> ports;
     std::vector<SerialOption> serials;
+    std::optional<VsockOption> vsock;
     std::vector<TraceRequest> traces;
     bool statistics = false;  // to be printed at the end
 };

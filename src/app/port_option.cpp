@@ -7,6 +7,7 @@
 
 #include "app/settings.h"
 #include "devices/virtio_console/virtio_console.h"
+#include "devices/virtio_vsock/virtio_vsock_regs.h"
 
 namespace tessera::app {
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr const char* kPort = "give name=NAME,path=SOCKET";
 constexpr const char* kSerial = "give path=SOCKET, and if you like place=bus|root-port";
+constexpr const char* kVsock = "give cid=N,path=SOCKET, with N from 3, which is the guest's number";
 constexpr Words<PciPlace, 2> kPlaces = {{{"bus", PciPlace::Bus0}, {"root-port", PciPlace::RootPort}}};
 
 // It becomes a file's name in the guest.
@@ -43,6 +45,15 @@ constexpr std::array<KnownSetting<SerialOption>, 2> kSerialSettings{
           return take_word(s.value.value_or(""), kPlaces, o.place);
       }}}};
 
+constexpr std::array<KnownSetting<VsockOption>, 2> kVsockSettings{
+    {{.name = "cid",
+      .take =
+          [](const Setting& s, VsockOption& o) {
+              return take_number<u32>(s.value.value_or(""), virtio_vsock::kLeastGuestCid,
+                                      virtio_vsock::kMostGuestCid, o.cid);
+          }},
+     {.name = "path", .take = take_path<VsockOption>}}};
+
 }  // namespace
 
 std::expected<PortOption, std::string> parse_port(std::string_view text) {
@@ -62,6 +73,16 @@ std::expected<SerialOption, std::string> parse_serial(std::string_view text) {
     if (wrong.empty() && serial.path.empty()) wrong = refuse_setting("--serial", text, text, kSerial);
     if (!wrong.empty()) return std::unexpected(std::move(wrong));
     return serial;
+}
+
+std::expected<VsockOption, std::string> parse_vsock(std::string_view text) {
+    VsockOption vsock;
+    std::string wrong = take_settings<VsockOption>(
+        "--vsock", text, split_settings(text, Commas::DoubledAreText), kVsockSettings, kVsock, vsock);
+    if (wrong.empty() && (vsock.cid == 0 || vsock.path.empty()))
+        wrong = refuse_setting("--vsock", text, text, kVsock);
+    if (!wrong.empty()) return std::unexpected(std::move(wrong));
+    return vsock;
 }
 
 }  // namespace tessera::app

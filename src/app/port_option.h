@@ -1,6 +1,8 @@
-// The values of `--port` and `--serial`: what programs of the host reach by a Unix socket we listen at.
+// The values of `--port`, `--serial` and `--vsock`: what programs of the host reach by a Unix socket we
+// listen at.
 // --port name=NAME,path=SOCKET      /dev/virtio-ports/NAME in the guest
 // --serial path=SOCKET[,place=bus|root-port]   a serial port on a PCI card
+// --vsock cid=N,path=SOCKET         sockets of the family AF_VSOCK in the guest
 // A comma in a path or a name is written twice.
 #pragma once
 
@@ -8,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/types.h"
 #include "machines/machine.h"
 
 namespace tessera::app {
@@ -22,8 +25,14 @@ struct SerialOption {
     PciPlace place = PciPlace::Bus0;
 };
 
+struct VsockOption {
+    u32 cid = 0;  // the guest's
+    std::string path;
+};
+
 // The error names the option, the part that is wrong, and what is possible.
 [[nodiscard]] std::expected<PortOption, std::string> parse_port(std::string_view text);
 [[nodiscard]] std::expected<SerialOption, std::string> parse_serial(std::string_view text);
+[[nodiscard]] std::expected<VsockOption, std::string> parse_vsock(std::string_view text);
 
 }  // namespace tessera::app

@@ -52,5 +52,17 @@ TEST(PortOptionTest, RefusalsNameThePartAndWhatIsPossible) {
     EXPECT_THAT(parse_serial("path").error(), HasSubstr("agent.sock"));
 }
 
+TEST(PortOptionTest, SocketsHaveANumberAndAPath) {
+    const auto vsock = parse_vsock("cid=3,path=/run/v.sock");
+    ASSERT_TRUE(vsock) << vsock.error();
+    EXPECT_EQ(vsock->cid, 3U);
+    EXPECT_EQ(vsock->path, "/run/v.sock");
+    EXPECT_EQ(parse_vsock("path=p,cid=4294967294")->cid, 0xffff'fffe);
+    for (const char* text : {"cid=2,path=p", "cid=4294967295,path=p", "cid=x,path=p", "cid=,path=p"})
+        EXPECT_THAT(parse_vsock(text).error(), HasSubstr("3 to 4294967294")) << text;
+    for (const char* text : {"", "cid=3", "path=p", "cid=3,path=p,port=4"})
+        EXPECT_THAT(parse_vsock(text).error(), HasSubstr("cid=N,path=SOCKET")) << text;
+}
+
 }  // namespace
 }  // namespace tessera::app

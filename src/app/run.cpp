@@ -16,6 +16,7 @@
 #include "backends/char/stdio_char.h"
 #include "backends/char/unix_char.h"
 #include "backends/net/open/open_net.h"
+#include "backends/vsock/unix_vsock.h"
 
 namespace tessera::app {
 
@@ -156,6 +157,7 @@ struct HostSide {
     Disks disks;
     Nets nets;
     Cables cables;
+    std::unique_ptr<UnixVsock> vsock;
 };
 
 Result<HostSide> open_host_side(const RunOptions& options) {
@@ -172,6 +174,11 @@ Result<HostSide> open_host_side(const RunOptions& options) {
     auto cables = open_cables(options, *host.loop);
     if (!cables) return std::unexpected(std::move(cables.error()));
     host.cables = *std::move(cables);
+    if (options.vsock) {
+        auto vsock = UnixVsock::create(*host.loop, options.vsock->path);
+        if (!vsock) return std::unexpected(std::move(vsock.error()));
+        host.vsock = *std::move(vsock);
+    }
     return host;
 }
 
@@ -195,6 +202,7 @@ MachineConfig machine_of(const RunOptions& options, const HostSide& host, CharBa
             .balloon = options.balloon,
             .console = serial ? nullptr : &terminal,
             .ports = host.cables.ports,
+            .vsock = {.backend = host.vsock.get(), .cid = options.vsock ? options.vsock->cid : 0},
             .io_loop = host.loop.get(),
             .serial = serial ? &terminal : nullptr,
             .pci_serials = host.cables.serials,

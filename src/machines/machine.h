@@ -17,6 +17,7 @@
 #include "backends/char/char_backend.h"
 #include "backends/event_loop/event_loop.h"
 #include "backends/net/net_backend.h"
+#include "backends/vsock/vsock_backend.h"
 #include "base/result.h"
 #include "base/types.h"
 #include "bus/io_bus.h"
@@ -99,6 +100,12 @@ struct PortConfig {
     std::string name{};              // NOLINT(readability-redundant-member-init)
 };
 
+// Sockets between programs of the guest and of the host.
+struct VsockConfig {
+    VsockBackend* backend = nullptr;  // stays the caller's, longer than the VM; null: there are none
+    u32 cid = 0;                      // the guest's, 3 to 0xfffffffe
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
@@ -123,6 +130,7 @@ struct MachineConfig {
     // The far end of a virtio console, hvc0; longer than the VM. Null: there is none.
     CharBackend* console = nullptr;
     std::vector<PortConfig> ports{};  // NOLINT(readability-redundant-member-init)
+    VsockConfig vsock{};              // NOLINT(readability-redundant-member-init)
     // Where disks, network cards and ports are worked for; longer than the VM. Null: a thread of the
     // machine's own. Backends that call their card on the same loop save a change of threads.
     EventLoop* io_loop = nullptr;

@@ -10,6 +10,7 @@
 
 #include "devices/virtio_blk/virtio_blk.h"
 #include "devices/virtio_net/virtio_net.h"
+#include "devices/virtio_vsock/virtio_vsock.h"
 
 namespace tessera {
 
@@ -17,7 +18,8 @@ unsigned virtio_device_count(const MachineConfig& config) {
     const auto disks = std::ranges::count(config.disks, DiskInterface::Virtio, &DiskConfig::interface);
     const auto nets = std::ranges::count(config.nets, NetModel::Virtio, &NetConfig::model);
     return static_cast<unsigned>(disks + nets) + (config.rng ? 1 : 0) + (config.balloon ? 1 : 0) +
-           (config.console != nullptr ? 1 : 0) + (config.ports.empty() ? 0 : 1);
+           (config.console != nullptr ? 1 : 0) + (config.ports.empty() ? 0 : 1) +
+           (config.vsock.backend != nullptr ? 1 : 0);
 }
 
 std::size_t HostEntropy::fill(std::span<std::byte> out) {
@@ -55,6 +57,8 @@ Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, con
     if (auto status = part->add_disks(config); !status) return std::unexpected(std::move(status.error()));
     part->add_nets(config);
     if (auto status = part->add_ports(config); !status) return std::unexpected(std::move(status.error()));
+    if (auto status = part->add_vsock(config.vsock); !status)
+        return std::unexpected(std::move(status.error()));
     if (config.rng) {
         Item& item = part->add("rng");
         HostTimers& timers = around.vm.add_timers(item.lock);
@@ -142,6 +146,20 @@ void VirtioPart::add_console(std::string name, virtio_console::VirtioConsole::Ki
         for (const auto& cable : item.cables) cable->unplug();
     };
     item.device = std::move(device);
+}
+
+Status VirtioPart::add_vsock(const VsockConfig& config) {
+    if (config.backend == nullptr) return {};
+    if (config.cid < virtio_vsock::kLeastGuestCid || config.cid > virtio_vsock::kMostGuestCid)
+        return fail(Errc::InvalidArgument,
+                    fmt::format("{} is no number for a guest's sockets; it can have {} to {}", config.cid,
+                                virtio_vsock::kLeastGuestCid, virtio_vsock::kMostGuestCid));
+    Item& item = add("vsock");
+    auto device = std::make_unique<virtio_vsock::VirtioVsock>(config.cid, *config.backend);
+    item.plug_in = [vsock = device.get()] { vsock->plug_in(); };
+    item.unplug = [vsock = device.get()] { vsock->unplug(); };
+    item.device = std::move(device);
+    return {};
 }
 
 void VirtioPart::plug_in() {

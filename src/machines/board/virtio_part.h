@@ -90,6 +90,7 @@ private:
         : around_(around), own_loop_(std::move(own_loop)), loop_(loop) {}
     Status add_disks(const MachineConfig& config);
     void add_nets(const MachineConfig& config);
+    Status add_vsock(const VsockConfig& config);
     Status add_ports(const MachineConfig& config);
     void add_console(std::string name, virtio_console::VirtioConsole::Kind kind,
                      std::span<const PortConfig> ports);
