@@ -21,7 +21,9 @@ import termios
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+sys.path[:0] = [os.path.dirname(os.path.realpath(__file__)),
+                os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "tools", "bench"))]
+import cpio  # noqa: E402
 from console import Console, Failure, check, equal  # noqa: E402
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))) / "tessera" / "guests"
@@ -526,6 +528,91 @@ def check_console(machine, also_harmless="(?!)"):
         check(not agent.exists(), "the socket is still there")
 
 
+def vsock_initrd(folder):
+    """The guest's initramfs with the modules for its sockets, and the program that uses them."""
+    _, initrd = guest("amd64")
+    modules = CACHE / "amd64" / "modules"
+    files = {"vsock": cpio.folder(), "vsock/vsock": cpio.program(pathlib.Path(OPTIONS.vsock_guest).read_bytes())}
+    for name in ("vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"):
+        (module,) = modules.rglob(f"{name}.ko")
+        files[f"vsock/{name}.ko"] = cpio.program(module.read_bytes())
+    path = folder / "initrd"
+    path.write_bytes(cpio.overlay(pathlib.Path(initrd).read_bytes(), files))
+    return path
+
+
+def check_vsock(machine, also_harmless="(?!)"):
+    """Sockets both ways, whole and half ends, and refusals."""
+    content = random.Random(4).randbytes(3 << 20)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        path = folder / "sockets"
+        kernel, _ = guest("amd64")
+        command = [OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", str(vsock_initrd(folder)), "--machine",
+                   machine, "--cpus", "2", "--vsock", f"cid=42,path={path}"]
+        with Console(command) as console:
+            console.prompt()
+            console.ask("cd /vsock; for m in vsock vmw_vsock_virtio_transport_common vmw_vsock_virtio_transport; "
+                        "do insmod $m.ko; done")
+            check_messages(console, also_harmless)
+            # The host reaches the guest.
+            with Client(path) as client:
+                client.send(b"CONNECT 99\n")
+                equal(client.read(1), b"", "an answer of a guest that does not listen")
+            console.send("./vsock echo 99 3 &\n")
+            console.expect("listening\n")
+            for _ in range(2):
+                with Client(path) as client:
+                    client.send(b"CONNECT 99\n")
+                    answer = client.read(3)
+                    while not answer.endswith(b"\n"):
+                        answer += client.read(1)
+                    check(re.fullmatch(rb"OK \d+\n", answer), f"answer to CONNECT: {answer!r}")
+                    sender = threading.Thread(target=lambda: (client.send(content),
+                                                              client.socket.shutdown(socket.SHUT_WR)))
+                    sender.start()
+                    came = client.read(len(content))
+                    sender.join()
+                    check(came == content, f"{len(came)} bytes came back, and not those that were sent")
+                    equal(client.read(1), b"", "what comes after the end")
+                console.expect("served 2\n")
+            # A program that goes away in the middle ends it for the guest.
+            with Client(path) as client:
+                client.send(b"CONNECT 99\n")
+                client.read(4)
+                client.send(content[:100000])
+            console.expect("(echo: .*|served 2)\n")
+            # The guest reaches the host.
+            check("Connection reset" in console.ask("echo | ./vsock send 2 1234"), "nobody listens, and it connects")
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(f"{path}_1234")
+                listener.listen()
+                listener.settimeout(60)
+                console.send("head -c 3000000 /dev/zero | tr '\\0' x | ./vsock send 2 1234; echo code $?\n")
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(60)
+                    data = b""
+                    while some := connection.recv(65536):
+                        data += some
+                    check(data == b"x" * 3000000, f"{len(data)} bytes came")
+                    connection.sendall(b"thanks\n")
+                console.expect("thanks\ncode 0\n")
+            console.send("\n")
+            console.prompt()
+            check_messages(console, also_harmless)
+            power_off(console)
+        check(not path.exists(), "the socket is still there")
+
+
+def case_vsock_pci():
+    check_vsock("pc")
+
+
+def case_vsock_mmio():
+    check_vsock("microvm", also_harmless=NO_PCI)
+
+
 def case_console_pci():
     check_console("pc")
 
@@ -845,6 +932,7 @@ def main():
     parser.add_argument("--tessera", required=True)
     parser.add_argument("--embed")
     parser.add_argument("--pci-serial")
+    parser.add_argument("--vsock-guest")
     parser.add_argument("case", choices=cases)
     OPTIONS = parser.parse_args()
     begin = time.monotonic()

@@ -4,6 +4,7 @@
 //     another vsock send CID PORT      sends what it reads from standard input, and says what comes back
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -81,6 +82,7 @@ int send(const char* cid, const char* port) {
 }  // namespace
 
 int main(int count, char** words) {
+    (void)std::signal(SIGPIPE, SIG_IGN);
     const std::span<char*> arguments(words, static_cast<std::size_t>(count));
     if (count == 4 && std::string_view(arguments[1]) == "echo") return echo(arguments[2], arguments[3]);
     if (count == 4 && std::string_view(arguments[1]) == "send") return send(arguments[2], arguments[3]);

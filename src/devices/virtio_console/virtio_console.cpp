@@ -44,7 +44,7 @@ void VirtioConsole::read_config(u32 offset, std::span<std::byte> out) {
     std::memcpy(out.data(), std::as_bytes(std::span(registers)).subspan(offset).data(), out.size());
 }
 
-// [VIRTIO-1.2 5.3.4.1] Works at any time, before a driver is there as well. What the host has no room for is
+// [VIRTIO-1.2 5.3.5] Works at any time, before a driver is there as well. What the host has no room for is
 // lost: nobody may wait here.
 void VirtioConsole::write_config(u32 offset, std::span<const std::byte> in) {
     if (static_cast<ConfigRegister>(offset) != ConfigRegister::EmergencyWrite || in.empty()) return;

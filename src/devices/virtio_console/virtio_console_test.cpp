@@ -315,7 +315,7 @@ TEST_F(VirtioConsoleTest, NumbersOfPortsThereAreNotAreIgnored) {
     EXPECT_FALSE(bench.needs_reset());
 }
 
-// [VIRTIO-1.2 5.3.4.1] Before a driver is there, and whatever the width.
+// [VIRTIO-1.2 5.3.5] Before a driver is there, and whatever the width.
 TEST_F(VirtioConsoleTest, EmergencyWritesReachTheTerminal) {
     EXPECT_EQ(bench.port.write_config(8, std::bit_cast<std::array<std::byte, 4>>(u32{0x1234'5641})),
               IoStatus::Ok);

@@ -100,7 +100,7 @@ bool VirtioVsock::transmit(unsigned queue) {
     ring.stop_kicks();
     bool more = true;
     for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
-        // [VIRTIO-1.2 5.10.6.2] What can not be answered has to wait; the receive queue calls again.
+        // [VIRTIO-1.2 5.10.6.1] What cannot be answered has to wait; the receive queue calls again.
         if (refusal_count_ == kMostRefusals) {
             more = false;
             continue;
@@ -122,7 +122,7 @@ void VirtioVsock::take_packet() {
     std::array<std::byte, sizeof(Header)> copy{};
     if (chain_.read(std::span(copy).first(kHeaderSize)) != kHeaderSize) return;
     const auto header = std::bit_cast<Header>(copy);
-    // [VIRTIO-1.2 5.10.4.1] Nobody speaks for another.
+    // [VIRTIO-1.2 5.10.6.2] Nobody speaks for another.
     if (header.source_cid != guest_cid_) return;
     const auto operation = static_cast<Operation>(header.operation);
     Connection* const connection = header.destination_cid == kHostCid && header.type == kTypeStream
@@ -188,12 +188,12 @@ void VirtioVsock::packet(Connection& connection, const Header& header) {
     } else if (operation == Operation::CreditRequest && open) {
         say(connection, Say::CreditUpdate);
     } else if (operation != Operation::CreditUpdate) {
-        // [VIRTIO-1.2 5.10.6.6] What makes no sense now ends the connection.
+        // [VIRTIO-1.2 5.10.6.4] What makes no sense now ends the connection.
         end(connection);
     }
 }
 
-// [VIRTIO-1.2 5.10.6.3.1] Only as much as we said there is room for.
+// [VIRTIO-1.2 5.10.6.3] Only as much as we said there is room for.
 void VirtioVsock::data(Connection& connection, const Header& header) {
     const u32 waiting = connection.received - connection.forwarded;
     if (header.length > chain_.readable_bytes() || header.length > VsockBackend::kRoom - waiting ||
@@ -272,7 +272,7 @@ void VirtioVsock::on_request(const VsockEvent& event) {
 void VirtioVsock::on_forwarded(Connection& connection, u32 bytes) {
     const u32 waiting = connection.received - connection.forwarded;
     connection.forwarded += std::min(bytes, waiting);
-    // [VIRTIO-1.2 5.10.6.3.1] The guest hears of room before it believes there is none; not of every byte.
+    // [VIRTIO-1.2 5.10.6.3] The guest hears of room before it believes there is none; not of every byte.
     if (connection.received - connection.told > VsockBackend::kRoom / 2 &&
         connection.forwarded - connection.told >= VsockBackend::kRoom / 4)
         say(connection, Say::CreditUpdate);

@@ -285,7 +285,7 @@ TEST_F(VirtioVsockTest, AHostThatIsGoneResets) {
     EXPECT_EQ(device().connections(), 0U);
 }
 
-// [VIRTIO-1.2 5.10.6.6] What belongs to no connection, or makes no sense.
+// [VIRTIO-1.2 5.10.6.4] What belongs to no connection, or makes no sense.
 TEST_F(VirtioVsockTest, StrayPacketsAreReset) {
     give_buffers(8);
     for (const u16 op : std::initializer_list<u16>{kResponse, kShutdown, kRw, kUpdate, kAsk, 0, 8, 0xffff}) {
