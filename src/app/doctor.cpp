@@ -1,17 +1,15 @@
 #include "app/doctor.h"
 
-#include <cerrno>
 #include <fmt/format.h>
 #include <fstream>
 #include <sstream>
 #include <string_view>
-#include <sys/stat.h>
-#include <system_error>
 #include <thread>
 #include <unistd.h>
 
 #include "app/options.h"
 #include "backends/net/open/open_net.h"
+#include "cpu/kvm/probe.h"
 #include "cpu/soft/host_support.h"
 #include "vm/guest_ram.h"
 #include "vm/host_cpu.h"
@@ -26,13 +24,6 @@ std::string processor_name() {
     for (std::string line; std::getline(cpuinfo, line);)
         if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
     return "unknown";
-}
-
-std::string kvm_state() {
-    struct stat info{};
-    if (stat("/dev/kvm", &info) < 0) return "no /dev/kvm";
-    if (access("/dev/kvm", R_OK | W_OK) == 0) return "/dev/kvm is there; this version does not use it";
-    return fmt::format("/dev/kvm: {}; this version does not use it", std::generic_category().message(errno));
 }
 
 }  // namespace
@@ -50,7 +41,7 @@ std::string doctor_report(const std::string& helper_program) {
     row("time", counter
                     ? fmt::format("the processor's counter, {:.3f} MHz", static_cast<double>(tsc.hz()) / 1e6)
                     : std::string("CLOCK_MONOTONIC: the processor's counter is not invariant"));
-    row("KVM", kvm_state());
+    row("KVM", kvm_verdict(kvm::probe()));
     row("terminal", isatty(STDIN_FILENO) != 0 ? "yes: raw mode with Ctrl-a keys" : "no: plain pipe");
     const std::string missing = missing_host_features();
     row("instructions",
@@ -61,6 +52,12 @@ std::string doctor_report(const std::string& helper_program) {
     row("network", network_verdict(net::helper_report(helper_program)));
     row("engine", engine_verdict(missing, code_memory));
     return text;
+}
+
+std::string kvm_verdict(const kvm::Finding& finding) {
+    std::string text = kvm::describe(finding);
+    if (!finding.usable()) return text;
+    return text + "; this version does not use it yet";
 }
 
 std::string network_verdict(const Result<std::string>& report) {

@@ -4,12 +4,16 @@
 #include <string>
 
 #include "base/result.h"
+#include "cpu/kvm/probe.h"
 
 namespace tessera::app {
 
 // `helper_program` is the tessera command, which is started as a network helper to see how far it is
 // confined.
 [[nodiscard]] std::string doctor_report(const std::string& helper_program);
+
+// What KVM is here, and whether it is used.
+[[nodiscard]] std::string kvm_verdict(const kvm::Finding& finding);
 
 // How the user-mode network would be confined: the layers in one line, or those that the host refuses, one
 // each.

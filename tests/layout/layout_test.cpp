@@ -21,7 +21,7 @@ const fs::path kRoot = TESSERA_SOURCE_DIR;
 // The rows of ARCHITECTURE.md, lowest first. A unit may include what is in lower rows, and itself.
 const std::vector<std::vector<std::string>> kRows = {
     {"base"},    {"snapshot"},    {"bus", "memory"},
-    {"cpu/x86"}, {"cpu", "boot"}, {"cpu/soft", "devices/*", "backends/*"},
+    {"cpu/x86"}, {"cpu", "boot"}, {"cpu/soft", "cpu/kvm", "devices/*", "backends/*"},
     {"vm"},      {"machines"},    {"config"},
     {"manage"},  {"app"},
 };
@@ -46,6 +46,8 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"backends/char", "backends/unix_socket"},
     {"devices/virtio_vsock", "devices/virtio"},
     {"devices/virtio_vsock", "backends/vsock"},
+    {"devices/ne2000", "devices/pci"},
+    {"devices/ne2000", "backends/net"},
     {"devices/ahci", "devices/ata"},
     {"devices/ahci", "devices/pci"},
     {"devices/ahci", "backends/block"},
