@@ -85,7 +85,8 @@ void look(const Load& load, const u8* bytes, u64 offset) {
         u64 number = 0;
         std::memcpy(&number, bytes + at, sizeof(number));
         if (number == (offset + at) / kBlock) continue;
-        std::printf("%s\tWRONG\tblock\t%llu\n", load.name, static_cast<unsigned long long>(offset + at));
+        const unsigned long long where = offset + at;
+        std::printf("%s\tWRONG\tblock\t%llu\n", load.name, where);
         std::exit(1);
     }
 }

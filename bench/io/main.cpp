@@ -67,10 +67,10 @@ int main(int argc, char** argv) {
     using namespace tessera::iobench;  // NOLINT(google-build-using-namespace)
     const std::string what = argc > 1 ? argv[1] : "";
     if (what == "disk" && argc == 6) {
-        disk_rows(argv[2], {.prefix = argv[3], .seconds = std::atof(argv[4]), .only = argv[5]});
+        disk_rows(argv[2], {.prefix = argv[3], .seconds = std::strtod(argv[4], nullptr), .only = argv[5]});
     } else if (what == "net" && argc == 7) {
-        net_rows(argv[2], static_cast<tessera::u16>(std::atoi(argv[3])),
-                 {.prefix = argv[4], .seconds = std::atof(argv[5]), .only = argv[6]});
+        net_rows(argv[2], static_cast<tessera::u16>(std::strtoul(argv[3], nullptr, 10)),
+                 {.prefix = argv[4], .seconds = std::strtod(argv[5], nullptr), .only = argv[6]});
     } else if (what == "serve" && argc == 3) {
         serve(argv[2]);
     } else {
