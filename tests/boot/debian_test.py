@@ -52,15 +52,15 @@ class Server:
         self.port = self.server.server_port
 
 
-def debian(folder, cpus, extra=(), disk_settings=""):
+def debian(folder, cpus, extra=(), disk_settings="", kernel="amd64", root="/dev/vda"):
     """A guest with a disk of its own in `folder`, which begins as the one that was made."""
     check(DISK.exists(), f"no disk {DISK}: run tools/guests/disk")
-    kernel, initrd = boot_test.guest("amd64")
+    kernel, initrd = boot_test.guest(kernel)
     disk = pathlib.Path(folder) / "debian.qcow2"
     if not disk.exists():
         tool(OPTIONS.tessera, "disk", "create", disk, "--backing-file", DISK, "--backing-format", "raw")
     return Console([OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "1G", "--cpus", str(cpus),
-                    "--cmdline", "console=ttyS0 root=/dev/vda", "--disk", f"{disk},backing=on{disk_settings}", *extra])
+                    "--cmdline", f"console=ttyS0 root={root}", "--disk", f"{disk},backing=on{disk_settings}", *extra])
 
 
 def log_in(console):
@@ -172,6 +172,34 @@ def case_debian():
 
 def case_debian_smp():
     boot(2, again=True)
+
+
+def case_debian_ahci():
+    """The same disk behind AHCI, for which the kernel of clouds has no driver."""
+    with tempfile.TemporaryDirectory(prefix="tessera-debian-") as folder:
+        second = pathlib.Path(folder) / "second.img"
+        second.write_bytes(bytes(3 << 20))
+        with debian(folder, 1, ("--disk", f"{second},if=ahci,serial=second"), ",if=ahci,serial=root-disk", "generic",
+                    "LABEL=tessera-root") as console:  # which of two is sda is chance
+            log_in(console)
+            print(re.search(r"This prompt came .*", console.text)[0])
+            equal(console.ask("systemctl is-system-running --wait").strip(), "running",
+                  "the system's state, with " + console.ask("systemctl --failed --no-legend --plain"))
+            # The disk has the other kernel's modules.
+            boot_test.check_messages(console, r"CONFIG_IMA_DISABLE_HTABLE|Failed to find module 'autofs4'")
+            disks = json.loads(console.ask("lsblk -J -b -d -o NAME,SIZE,SERIAL,TRAN"))["blockdevices"]
+            equal(sorted((d["serial"], d["size"], d["tran"]) for d in disks if d["name"].startswith("sd")),
+                  [("root-disk", 4 << 30, "sata"), ("second", 3 << 20, "sata")], "disks")
+            disk = next(d["name"] for d in disks if d["serial"] == "root-disk")
+            identity = console.ask(f"hdparm -I /dev/{disk}")
+            for pattern in (r"Model Number: +\S", r"Serial Number: +root-disk", r"Queue depth: 32",
+                            r"Native Command Queueing", r"\*\s+Write cache", r"\*\s+48-bit Address",
+                            r"\*\s+Mandatory FLUSH_CACHE", r"device size with M = 1024\*1024: +4096 MBytes"):
+                check(re.search(pattern, identity), f"hdparm -I has no {pattern!r}: {identity}")
+            check("write-caching =  1 (on)" in console.ask(f"hdparm -W /dev/{disk}"), "hdparm -W")
+            check("drive state is:  active/idle" in console.ask(f"hdparm -C /dev/{disk}"), "hdparm -C")
+            power_off(console)
+        check_file_system(folder)
 
 
 def main():
