@@ -107,8 +107,9 @@ std::string take_resolver(const Setting& setting, NetOption& option) {
 }
 
 std::string take_hostname(const Setting& setting, NetOption& option) {
-    if (!is_name(setting.value.value_or(""), kMostName)) return "give a name of letters, digits and hyphens";
-    option.backend.guest_name = *setting.value;
+    const std::string name(setting.value.value_or(""));
+    if (!is_name(name, kMostName)) return "give a name of letters, digits and hyphens";
+    option.backend.guest_name = name;
     return {};
 }
 
