@@ -30,7 +30,8 @@ constexpr Words<BackingPolicy, 3> kBackings = {
 constexpr Words<DiskEngine, 3> kEngines = {
     {{"auto", DiskEngine::Auto}, {"io_uring", DiskEngine::IoUring}, {"threads", DiskEngine::Threads}}};
 
-std::string take_serial(const Setting& setting, DiskOption& disk) {
+template <typename Option>
+std::string take_serial(const Setting& setting, Option& disk) {
     const std::string value = setting.value.value_or("");
     if (value.empty() || value.size() > virtio_blk::kIdSize)
         return fmt::format("give 1 to {} bytes", virtio_blk::kIdSize);
@@ -38,8 +39,8 @@ std::string take_serial(const Setting& setting, DiskOption& disk) {
     return {};
 }
 
-template <const auto& Choices, auto Member>
-std::string take_choice(const Setting& setting, DiskOption& disk) {
+template <const auto& Choices, auto Member, typename Option = DiskOption>
+std::string take_choice(const Setting& setting, Option& disk) {
     return take_word(setting.value.value_or(""), Choices, disk.file.*Member);
 }
 
@@ -50,7 +51,7 @@ constexpr std::array<KnownSetting<DiskOption>, 10> kKnown{
      {.name = "ro", .take = [](const Setting& s, DiskOption& d) { return take_flag(s, d.file.read_only); }},
      {.name = "snapshot",
       .take = [](const Setting& s, DiskOption& d) { return take_flag(s, d.file.snapshot); }},
-     {.name = "serial", .take = take_serial},
+     {.name = "serial", .take = take_serial<DiskOption>},
      {.name = "queues",
       .take =
           [](const Setting& s, DiskOption& d) {
@@ -62,7 +63,32 @@ constexpr std::array<KnownSetting<DiskOption>, 10> kKnown{
      {.name = "backing_format", .take = take_choice<kFormats, &DiskOptions::backing_format>},
      {.name = "engine", .take = take_choice<kEngines, &DiskOptions::engine>}}};
 
+constexpr const char* kCdromSettings = "serial=TEXT, format=raw|qcow2, engine=auto|io_uring|threads";
+
+constexpr std::array<KnownSetting<CdromOption>, 3> kKnownOfCdrom{
+    {{.name = "serial", .take = take_serial<CdromOption>},
+     {.name = "format", .take = take_choice<kFormats, &DiskOptions::format, CdromOption>},
+     {.name = "engine", .take = take_choice<kEngines, &DiskOptions::engine, CdromOption>}}};
+
 }  // namespace
+
+std::expected<CdromOption, std::string> parse_cdrom(std::string_view text) {
+    CdromOption cdrom;
+    const std::vector<Setting> settings = split_settings(text, Commas::DoubledAreText);
+    cdrom.file.path = settings.front().whole;
+    cdrom.file.read_only = true;
+    cdrom.empty = cdrom.file.path == "none";
+    if (cdrom.file.path.empty())
+        return std::unexpected(
+            fmt::format("--cdrom {}: give FILE[,SETTING...], or none for an empty drive; the settings are {}",
+                        text, kCdromSettings));
+    if (std::string refused =
+            take_settings<CdromOption>("--cdrom", text, std::span(settings).subspan(1), kKnownOfCdrom,
+                                       fmt::format("the settings are {}", kCdromSettings), cdrom);
+        !refused.empty())
+        return std::unexpected(std::move(refused));
+    return cdrom;
+}
 
 std::expected<DiskOption, std::string> parse_disk(std::string_view text) {
     DiskOption disk;

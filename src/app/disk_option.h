@@ -1,4 +1,6 @@
-// The value of `--disk`: FILE[,SETTING...]. A comma in the file's name is written twice. The settings:
+// The values of `--disk` and `--cdrom`.
+//
+// `--disk`: FILE[,SETTING...]. A comma in the file's name is written twice. The settings:
 //   if=virtio|ahci              what it is in the guest (virtio)
 //   ro                          read only
 //   serial=TEXT                 up to 20 bytes, what the guest sees as the serial number
@@ -27,7 +29,16 @@ struct DiskOption {
     unsigned queues = 1;
 };
 
+// The value of `--cdrom`: FILE[,SETTING...], or `none` for an empty drive. The settings: serial, format,
+// engine, as above.
+struct CdromOption {
+    DiskOptions file;  // read only
+    bool empty = false;
+    std::string serial;
+};
+
 // The error names the option, the part that is wrong, and what is possible.
 [[nodiscard]] std::expected<DiskOption, std::string> parse_disk(std::string_view text);
+[[nodiscard]] std::expected<CdromOption, std::string> parse_cdrom(std::string_view text);
 
 }  // namespace tessera::app

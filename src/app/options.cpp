@@ -46,6 +46,7 @@ struct Typed {
     std::string cpu = "max";
     bool no_reboot = false;
     std::vector<std::string> disks;
+    std::vector<std::string> cdroms;
     std::vector<std::string> nets;
     std::vector<std::string> forwards;
     std::string balloon;
@@ -119,6 +120,24 @@ std::string check_disks(const std::vector<std::string>& typed, std::vector<DiskO
         if (!disk) return std::move(disk.error());
         disks.push_back(*std::move(disk));
     }
+    return {};
+}
+
+// AHCI is a PCI device.
+std::string check_sata(const Typed& typed, RunOptions& run) {
+    for (const std::string& text : typed.cdroms) {
+        auto cdrom = parse_cdrom(text);
+        if (!cdrom) return std::move(cdrom.error());
+        run.cdroms.push_back(*std::move(cdrom));
+    }
+    if (run.machine != MachineKind::Microvm) return {};
+    if (!typed.cdroms.empty())
+        return bad("--cdrom", typed.cdroms.front(),
+                   "microvm has no PCI for a CD drive; use --machine pc, or --disk FILE,ro");
+    for (std::size_t n = 0; n < run.disks.size(); ++n)
+        if (run.disks[n].interface == DiskInterface::Ahci)
+            return bad("--disk", typed.disks[n],
+                       "microvm has no PCI for AHCI; use --machine pc, or if=virtio");
     return {};
 }
 
@@ -209,7 +228,7 @@ std::string check(const Typed& typed, RunOptions& run) {
           choose("--machine", typed.machine, kMachines, run.machine),
           choose("--kernel-entry", typed.kernel_entry, kStarts, run.kernel_start),
           check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
-          check_disks(typed.disks, run.disks), check_nets(typed, run.nets),
+          check_disks(typed.disks, run.disks), check_sata(typed, run), check_nets(typed, run.nets),
           check_balloon(typed.balloon, run.memory, run.balloon), check_console(typed, run),
           check_ports(typed, run), check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
@@ -271,6 +290,14 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             "follow ,if=virtio|ahci (ahci: /dev/sda, ...) ,ro ,serial=TEXT ,queues=N ,format=raw|qcow2 "
             ",cache=writeback|none|directsync|unsafe "
             ",snapshot (writes are thrown away) ,backing=auto|on|off ,engine=auto|io_uring|threads")
+        ->type_name("FILE[,SETTING...]")
+        ->allow_extra_args(false);
+    command
+        ->add_option(
+            "--cdrom", typed.cdroms,
+            "a CD or DVD in a drive of its own, in the guest /dev/sr0, ...; none is an empty drive; may be "
+            "given several times. May be followed by ,serial=TEXT ,format=raw|qcow2 "
+            ",engine=auto|io_uring|threads")
         ->type_name("FILE[,SETTING...]")
         ->allow_extra_args(false);
     command

@@ -43,6 +43,7 @@ struct RunOptions {
     soft::SoftCpuConfig soft;  // its number of CPUs is not used
     OnReset on_reset = OnReset::Restart;
     std::vector<DiskOption> disks;
+    std::vector<CdromOption> cdroms;
     std::vector<NetOption> nets;
     bool rng = false;
     std::optional<BalloonConfig> balloon;

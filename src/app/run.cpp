@@ -75,9 +75,10 @@ std::string for_raw_terminal(std::string_view text) {
 struct Disks {
     std::vector<std::unique_ptr<BlockBackend>> backends;
     std::vector<DiskConfig> configs;
+    std::vector<CdromConfig> cdroms;
 };
 
-Result<Disks> open_disks(const std::vector<DiskOption>& options) {
+Result<Disks> open_disks(const std::vector<DiskOption>& options, const std::vector<CdromOption>& cdroms) {
     Disks disks;
     for (const DiskOption& option : options) {
         auto backend = open_disk(option.file);
@@ -87,6 +88,14 @@ Result<Disks> open_disks(const std::vector<DiskOption>& options) {
                                  .queues = option.queues,
                                  .writeback = option.file.cache != CacheMode::DirectSync,
                                  .interface = option.interface});
+        disks.backends.push_back(*std::move(backend));
+    }
+    for (const CdromOption& option : cdroms) {
+        CdromConfig& cdrom = disks.cdroms.emplace_back(CdromConfig{.serial = option.serial});
+        if (option.empty) continue;
+        auto backend = open_disk(option.file);
+        if (!backend) return std::unexpected(std::move(backend.error()));
+        cdrom.disc = backend->get();
         disks.backends.push_back(*std::move(backend));
     }
     return disks;
@@ -162,7 +171,7 @@ struct HostSide {
 
 Result<HostSide> open_host_side(const RunOptions& options) {
     HostSide host;
-    auto disks = open_disks(options.disks);
+    auto disks = open_disks(options.disks, options.cdroms);
     if (!disks) return std::unexpected(std::move(disks.error()));
     host.disks = *std::move(disks);
     auto loop = EventLoop::create("tessera-io");
@@ -197,6 +206,7 @@ MachineConfig machine_of(const RunOptions& options, const HostSide& host, CharBa
             .kernel_start = options.kernel_start,
             .on_note = complain,
             .disks = host.disks.configs,
+            .cdroms = host.disks.cdroms,
             .rng = options.rng,
             .nets = host.nets.configs,
             .balloon = options.balloon,

@@ -66,6 +66,12 @@ struct IsaPlace {
 // What the board leaves to cards.
 inline constexpr std::array<unsigned, 4> kIsaCardInterrupts = {3, 5, 7, 15};
 
+// A CD and DVD drive at an AHCI controller; `pc` only.
+struct CdromConfig {
+    BlockBackend* disc = nullptr;  // as a disk's backend, and read only; null: the drive is empty
+    std::string serial{};          // NOLINT(readability-redundant-member-init)
+};
+
 // A network card.
 struct NetConfig {
     NetBackend* backend = nullptr;  // stays the caller's, longer than the VM; used by this card alone
@@ -122,8 +128,9 @@ struct MachineConfig {
     std::function<void(std::string_view)> on_note{};
     // NOLINTEND(readability-redundant-member-init)
 
-    std::vector<DiskConfig> disks{};  // NOLINT(readability-redundant-member-init)
-    bool rng = false;                 // a device that gives out the host's randomness
+    std::vector<DiskConfig> disks{};    // NOLINT(readability-redundant-member-init)
+    std::vector<CdromConfig> cdroms{};  // NOLINT(readability-redundant-member-init)
+    bool rng = false;                   // a device that gives out the host's randomness
 
     std::vector<NetConfig> nets{};           // NOLINT(readability-redundant-member-init)
     std::optional<BalloonConfig> balloon{};  // NOLINT(readability-redundant-member-init)

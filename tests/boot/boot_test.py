@@ -415,6 +415,63 @@ def check_ahci(arch):
         check(second.read_bytes()[: 8 << 10] == b"x\n" * (4 << 10), "what was written is not in the second file")
 
 
+def iso_image(name, content):
+    """The least ISO 9660 image: one file in the root directory [ECMA-119]."""
+    def both(value, size):
+        return value.to_bytes(size, "little") + value.to_bytes(size, "big")
+
+    def record(called, block, size, flags):
+        data = bytes([0]) + both(block, 4) + both(size, 4) + bytes([126, 1, 1, 0, 0, 0, 0, flags, 0, 0]) + both(1, 2)
+        data += bytes([len(called)]) + called + bytes(1 - len(called) % 2)
+        return bytes([len(data) + 1]) + data
+
+    def block(data):
+        return data + bytes(-len(data) % 2048)
+
+    blocks = 21 + (len(content) + 2047) // 2048
+    path_table = bytes([1, 0]) + (20).to_bytes(4, "little") + bytes([1, 0, 0, 0])
+    path_table_big = bytes([1, 0]) + (20).to_bytes(4, "big") + bytes([0, 1, 0, 0])
+    root = record(b"\0", 20, 2048, 2)
+    volume = (b"\1CD001\1\0" + b" " * 32 + b"TESSERA".ljust(32) + bytes(8) + both(blocks, 4) + bytes(32) + both(1, 2)
+              + both(1, 2) + both(2048, 2) + both(len(path_table), 4) + (18).to_bytes(4, "little") + bytes(4)
+              + (19).to_bytes(4, "big") + bytes(4) + root + b" " * 623 + (b"0" * 16 + b"\0") * 4 + b"\1")
+    directory = root + record(b"\1", 20, 2048, 2) + record(name.encode() + b";1", 21, len(content), 0)
+    return (bytes(16 * 2048) + block(volume) + block(b"\xffCD001\1") + block(path_table) + block(path_table_big)
+            + block(directory) + block(content))
+
+
+def check_cdrom(arch):
+    """A disc and an empty drive; the disc is read as a whole and as a file system."""
+    with tempfile.TemporaryDirectory() as folder:
+        disc = pathlib.Path(folder) / "disc.iso"
+        content = random.Random(2).randbytes(3_000_001)
+        image = iso_image("FILE.BIN", content)
+        disc.write_bytes(image)
+        with Console(run_command(arch=arch, extra=("--cdrom", str(disc), "--cdrom", "none"))) as console:
+            console.prompt()
+            full, empty = sata_device(console, 1), sata_device(console, 2)
+            log = check_messages(console)
+            check("ata1.00: ATAPI: Tessera CD-ROM" in log, "no CD drive in dmesg")
+            equal(console.ask(f"cat /sys/block/{full}/size").strip(), str(len(image) // 512), "size")
+            equal(console.ask(f"md5sum < /dev/{full}").split()[0], hashlib.md5(image).hexdigest(), "what is read")
+            console.ask("mkdir /tmp/cd")
+            console.ask(f"mount -o ro /dev/{full} /tmp/cd")
+            equal(console.ask("md5sum < /tmp/cd/file.bin").split()[0], hashlib.md5(content).hexdigest(), "the file")
+            check("No medium found" in console.ask(f"dd if=/dev/{empty} of=/dev/null count=1 2>&1"), "a disc in sr1")
+            check("Read-only file system" in console.ask("touch /tmp/cd/x 2>&1"), "the disc can be written")
+            console.ask("umount /tmp/cd")
+            check_messages(console)
+            power_off(console)
+
+
+def case_cdrom():
+    check_cdrom("generic")
+
+
+def case_cdrom_i386():
+    check_cdrom("i386")
+
+
 def case_ahci():
     check_ahci("generic")
 

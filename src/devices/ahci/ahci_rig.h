@@ -9,6 +9,7 @@
 
 #include "devices/ahci/ahci.h"
 #include "devices/ata/ata_disk.h"
+#include "devices/ata/atapi_cdrom.h"
 #include "devices/pci/pci_rig.h"
 #include "devices/testing/device_rig.h"
 #include "devices/virtio/testing/bench.h"
@@ -38,7 +39,7 @@ struct Order {
 };
 
 struct AhciRig {
-    static constexpr unsigned kPorts = 2;
+    static constexpr unsigned kPorts = 3;        // two disks, a CD drive
     static constexpr u64 kPortBytes = 0x8'0000;  // of guest memory: list, FISes, tables, data
     static constexpr u64 kFises = 0x400;
     static constexpr u64 kTables = 0x1'0000;
@@ -49,10 +50,11 @@ struct AhciRig {
     pci::RecordingUplink uplink;
     virtio::BenchRam ram;
     virtio::BenchKicker kicker;
-    std::array<MemoryDisk, 2> disks;
+    std::array<MemoryDisk, kPorts> disks;
     ata::AtaDisk first{{.serial = "serial-1"}, disks[0]};
     ata::AtaDisk second{{.serial = "serial-2", .write_cache = false}, disks[1]};
-    std::array<ata::Drive*, kPorts> drives{&first, &second};
+    ata::AtapiCdrom cdrom{"serial-3", &disks[2]};
+    std::array<ata::Drive*, kPorts> drives{&first, &second, &cdrom};
     Ahci device{{.vendor = 0x7e55, .device = 0x10}, drives, ram.map, kicker};
 
     AhciRig() {
@@ -232,7 +234,8 @@ private:
     }
     u64 poke_command(testing_rig::Choices& choices, unsigned port) {
         const auto slot = static_cast<unsigned>(choices.below(32));
-        Order order{.command = static_cast<u8>(choices.bits()),
+        const bool packet = port == 2 && choices.below(4) != 0;
+        Order order{.command = packet ? u8{0xa0} : static_cast<u8>(choices.bits()),
                     .lba = choices.below(3) == 0 ? choices.bits() : choices.below(520),
                     .count = static_cast<u16>(choices.below(10)),
                     .features = static_cast<u16>(choices.below(300)),
@@ -242,8 +245,9 @@ private:
                 {.address = choices.below(20) == 0 ? choices.bits() : data(port) + 2 * choices.below(0x8000),
                  .bytes = static_cast<u32>(choices.coin() ? 512 : 2 + 2 * choices.below(3000)),
                  .interrupt = choices.coin()});
-        if (choices.below(4) == 0)
-            for (unsigned n = 0; n < 12; ++n) order.packet.push_back(static_cast<u8>(choices.bits()));
+        if (packet || choices.below(8) == 0)
+            for (unsigned n = 0; n < 12; ++n)
+                order.packet.push_back(static_cast<u8>(choices.coin() ? choices.bits() : 0));
         put(order, slot, port);
         issue(1U << slot, port);
         return px(0x20, port);

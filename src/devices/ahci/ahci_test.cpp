@@ -49,9 +49,9 @@ TEST_F(AhciTest, ItIsASerialAtaControllerWithAhci) {
     EXPECT_EQ(data[2], std::byte{6}) << "serial ATA";
     EXPECT_EQ(data[3], std::byte{1}) << "mass storage";
     EXPECT_EQ(rig.in(0x10), 0x0001'0301U) << "1.3.1";
-    EXPECT_EQ(rig.in(0x0c), 3U) << "two ports";
+    EXPECT_EQ(rig.in(0x0c), 7U) << "three ports";
     const u32 cap = rig.in(0x00);
-    EXPECT_EQ(cap & 0x1f, 1U) << "number of ports, less one";
+    EXPECT_EQ(cap & 0x1f, 2U) << "number of ports, less one";
     EXPECT_EQ(cap >> 8 & 0x1f, 31U) << "slots, less one";
     EXPECT_EQ(cap >> 20 & 0xf, 3U) << "6 Gbit/s";
     EXPECT_NE(cap & 1U << 30, 0U) << "native command queuing";
@@ -74,7 +74,7 @@ TEST_F(AhciTest, APortComesUpWithItsDisk) {
 }
 
 TEST_F(AhciTest, PortsThereAreNotReadZero) {
-    for (unsigned port = 2; port < 32; ++port)
+    for (unsigned port = 3; port < 32; ++port)
         for (u64 reg = 0; reg < 0x80; reg += 4) {
             rig.set_px(reg, ~0U, port);
             EXPECT_EQ(rig.px(reg, port), 0U);
@@ -526,6 +526,82 @@ TEST_F(AhciTest, MessagesComeOnceForEachCause) {
     rig.out(0x08, 2);
     EXPECT_EQ(rig.uplink.messages.size(), 3U);
     EXPECT_FALSE(rig.wires.levels[5]);
+}
+
+// --- The CD drive ---
+
+struct AhciCdTest : AhciTest {
+    static constexpr unsigned kPort = 2;
+    AhciCdTest() {
+        rig.start(kPort);
+        (void)packet({0x00}, 0);
+        rig.restart(kPort);  // the unit attention was an error
+    }
+    u32 packet(std::vector<u8> cdb, u32 bytes, u16 features = 1, u64 limit = 0) {
+        cdb.resize(12);
+        Order order{
+            .command = 0xa0, .lba = limit << 8, .features = features, .device = 0, .packet = std::move(cdb)};
+        if (bytes != 0) order.regions.push_back({.address = rig.data(kPort), .bytes = bytes});
+        return rig.command(order, kPort);
+    }
+};
+
+TEST_F(AhciCdTest, ItHasAPacketDevicesSignature) {
+    EXPECT_EQ(rig.px(0x24, kPort), 0xeb14'0101U);
+    EXPECT_EQ(rig.px(0x24, 0), 0xffff'ffffU) << "of a port that was not started";
+}
+
+TEST_F(AhciCdTest, IdentifiesItself) {
+    const Order order{.command = 0xa1, .regions = {{rig.data(kPort), 512}}};
+    EXPECT_EQ(rig.command(order, kPort), kGood);
+    const auto words = memory(rig.data(kPort), 512);
+    EXPECT_EQ(words[0] | words[1] << 8, 0x85c0);
+    EXPECT_EQ(std::string(words.begin() + 54, words.begin() + 68), "eTssre aDCR-MO");
+    EXPECT_EQ(std::accumulate(words.begin(), words.end(), u8{0}), 0);
+    EXPECT_EQ(rig.command({.command = 0xec}, kPort), kAborted) << "it is no disk";
+    EXPECT_EQ(rig.fis(0x40, 5, kPort), 0x14) << "and says so";
+    EXPECT_EQ(rig.fis(0x40, 6, kPort), 0xeb);
+}
+
+TEST_F(AhciCdTest, ReadsBlocksByDmaAndPio) {
+    for (const u16 features : {u16{1}, u16{0}}) {
+        fill(rig.data(kPort), 4096, 0);
+        EXPECT_EQ(packet({0x28, 0, 0, 0, 0, 3, 0, 0, 2}, 4096, features, 2048), kGood);
+        EXPECT_EQ(memory(rig.data(kPort), 4096), sector(12, 8, 2));
+        EXPECT_EQ(rig.fis(0x40, 12, kPort), 3) << "command is done";
+    }
+    EXPECT_EQ(rig.fis(0x20, 0, kPort), 0x5f);
+    EXPECT_EQ(rig.fis(0x20, 17, kPort), 8) << "blocks of 2048 bytes";
+}
+
+TEST_F(AhciCdTest, ErrorsHaveASenseKey) {
+    EXPECT_EQ(packet({0x28, 0, 0, 1, 0, 0, 0, 0, 1}, 2048), 0x5051U) << "illegal request";
+    rig.restart(kPort);
+    EXPECT_EQ(packet({0x03, 0, 0, 0, 18}, 18), kGood);
+    EXPECT_EQ(memory(rig.data(kPort), 14)[12], 0x21) << "out of range";
+    rig.disks[2].fail_with = BlockStatus::IoError;
+    EXPECT_EQ(packet({0x28, 0, 0, 0, 0, 0, 0, 0, 1}, 2048), 0x3051U) << "medium error";
+    rig.restart(kPort);
+    EXPECT_EQ(packet({0x03, 0, 0, 0, 18}, 18), kGood);
+    EXPECT_EQ(memory(rig.data(kPort), 14)[12], 0x11);
+}
+
+TEST_F(AhciCdTest, RepliesAreNoLongerThanTheirPlace) {
+    fill(rig.data(kPort), 64, 0xee);
+    EXPECT_EQ(packet({0x12, 0, 0, 0, 5}, 36), kGood);
+    EXPECT_EQ(rig.get32(rig.base(kPort) + 4), 5U);
+    EXPECT_EQ(rig.get8(rig.data(kPort) + 5), 0xee);
+    (void)packet({0x12, 0, 0, 0, 36}, 8);
+    EXPECT_NE(rig.px(0x10, kPort) & 1U << 24, 0U) << "overflow";
+    EXPECT_EQ(rig.get8(rig.data(kPort) + 8), 0xee);
+}
+
+TEST_F(AhciCdTest, APacketWithoutACommandIsRefused) {
+    Order order{.command = 0xa0, .regions = {{rig.data(kPort), 512}}};
+    rig.put(order, 0, kPort);
+    rig.issue(1, kPort);
+    EXPECT_TRUE(rig.run());
+    EXPECT_NE(rig.px(0x10, kPort) & 1U << 27, 0U);
 }
 
 }  // namespace

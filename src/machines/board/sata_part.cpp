@@ -6,13 +6,14 @@
 #include <utility>
 
 #include "devices/ata/ata_disk.h"
+#include "devices/ata/atapi_cdrom.h"
 #include "devices/pci/board_bridges.h"
 
 namespace tessera {
 
 unsigned sata_drive_count(const MachineConfig& config) {
-    return static_cast<unsigned>(
-        std::ranges::count(config.disks, DiskInterface::Ahci, &DiskConfig::interface));
+    const auto disks = std::ranges::count(config.disks, DiskInterface::Ahci, &DiskConfig::interface);
+    return static_cast<unsigned>(disks + std::ssize(config.cdroms));
 }
 
 Result<std::unique_ptr<SataPart>> SataPart::create(MemoryMap& memory, const MachineConfig& config) {
@@ -37,6 +38,11 @@ void SataPart::add_drives(const MachineConfig& config) {
             disk.serial.empty() ? fmt::format("TESSERA{:04}", drives_.size() + 1) : disk.serial;
         drives_.push_back(std::make_unique<ata::AtaDisk>(
             ata::AtaDisk::Config{.serial = serial, .write_cache = disk.writeback}, *disk.backend));
+    }
+    for (const CdromConfig& cdrom : config.cdroms) {
+        const std::string serial =
+            cdrom.serial.empty() ? fmt::format("TESSERA{:04}", drives_.size() + 1) : cdrom.serial;
+        drives_.push_back(std::make_unique<ata::AtapiCdrom>(serial, cdrom.disc));
     }
 }
 
