@@ -204,19 +204,22 @@ void row(std::string_view name, double value, std::string_view unit) {
     (void)std::fflush(stdout);
 }
 
+// Counts what comes over one connection, until its end.
+void read_all(const File& server, std::atomic<u64>& count) {
+    const File connection(::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    std::vector<u8> buffer(kPiece);
+    for (;;) {
+        const ssize_t got = ::read(connection.get(), buffer.data(), buffer.size());
+        if (got <= 0) return;
+        count += static_cast<u64>(got);
+    }
+}
+
 double upload(Guest& guest, std::size_t payload) {
     u16 port = 0;
     const File server = loopback_socket(SOCK_STREAM, port);
     std::atomic<u64> arrived = 0;
-    std::thread sink([&] {
-        const File connection(::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        std::vector<u8> buffer(kPiece);
-        for (;;) {
-            const ssize_t got = ::read(connection.get(), buffer.data(), buffer.size());
-            if (got <= 0) return;
-            arrived += static_cast<u64>(got);
-        }
-    });
+    std::thread sink([&] { read_all(server, arrived); });
     if (!guest.connect(port)) fmt::print("no connection\n");
     std::vector<u8> frame;
     guest.headers(frame, 6, port, payload);
@@ -338,16 +341,8 @@ void packets(Guest& guest) {
 double host_tcp() {
     u16 port = 0;
     const File server = loopback_socket(SOCK_STREAM, port);
-    u64 bytes = 0;
-    std::thread sink([&] {
-        const File connection(::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        std::vector<u8> buffer(kPiece);
-        for (;;) {
-            const ssize_t got = ::read(connection.get(), buffer.data(), buffer.size());
-            if (got <= 0) return;
-            bytes += static_cast<u64>(got);
-        }
-    });
+    std::atomic<u64> bytes = 0;
+    std::thread sink([&] { read_all(server, bytes); });
     const auto start = Clock::now();
     {
         const File connection = connect_loopback(SOCK_STREAM, port);
@@ -356,7 +351,7 @@ double host_tcp() {
             (void)::send(connection.get(), buffer.data(), buffer.size(), MSG_NOSIGNAL);
     }
     sink.join();
-    return static_cast<double>(bytes) * 8 / since(start) / 1e9;
+    return static_cast<double>(bytes.load()) * 8 / since(start) / 1e9;
 }
 
 int measure() {

@@ -271,6 +271,48 @@ TEST_P(MachineTest, DisksThatCannotBeAreRefusedByName) {
     EXPECT_EQ(built.has_value(), GetParam() == MachineKind::Pc) << "microvm has room for eight";
 }
 
+// [HPET 2.3.9.2, SDM 3A 11.11] A periodic timer whose interrupts are messages to the local APIC.
+TEST_P(MachineTest, TheHpetInterruptsByMessages) {
+    if (GetParam() != MachineKind::Pc) GTEST_SKIP() << "no HPET";
+    Code code;
+    code.add({0x48, 0xc7, 0xc4, 0x00, 0x00, 0x21, 0x00});  // mov $0x210000, %rsp
+    code.add({0x48, 0x8d, 0x05, 0, 0, 0, 0});              // lea handler(%rip), %rax: patched below
+    const std::size_t after_lea = code.bytes().size();
+    code.add({0x66, 0x89, 0x04, 0x25, 0x10, 0x04, 0x20, 0x00});  // mov %ax, 0x200410: the gate of vector 41h
+    code.add({0x66, 0x8c, 0xc9});                                // mov %cs, %cx
+    code.add({0x66, 0x89, 0x0c, 0x25, 0x12, 0x04, 0x20, 0x00});  // mov %cx, 0x200412
+    code.add({0x66, 0xc7, 0x04, 0x25, 0x14, 0x04, 0x20, 0x00, 0x00, 0x8e});        // movw $0x8e00, 0x200414
+    code.add({0xc1, 0xe8, 0x10});                                                  // shr $16, %eax
+    code.add({0x89, 0x04, 0x25, 0x16, 0x04, 0x20, 0x00});                          // mov %eax, 0x200416
+    code.add({0x66, 0xc7, 0x04, 0x25, 0x00, 0x10, 0x20, 0x00, 0xff, 0x0f});        // movw $0xfff, 0x201000
+    code.add({0xc7, 0x04, 0x25, 0x02, 0x10, 0x20, 0x00, 0x00, 0x00, 0x20, 0x00});  // movl $0x200000, 0x201002
+    code.add({0x0f, 0x01, 0x1c, 0x25, 0x00, 0x10, 0x20, 0x00});                    // lidt 0x201000
+    code.add({0xbe, 0x00, 0x00, 0xe0, 0xfe});                                      // mov $0xfee00000, %esi
+    code.add({0xc7, 0x86, 0xf0, 0x00, 0x00, 0x00, 0xff, 0x01, 0x00, 0x00});        // SVR: enabled
+    code.add({0xbf, 0x00, 0x00, 0xd0, 0xfe});                                      // mov $0xfed00000, %edi
+    code.add({0x48, 0xb8, 0x41, 0x00, 0x00, 0x00, 0x00, 0x00, 0xe0, 0xfe});        // vector 41h to FEE00000h
+    code.add({0x48, 0x89, 0x87, 0x10, 0x01, 0x00, 0x00});                          // mov %rax, 0x110(%rdi)
+    code.add({0xc7, 0x87, 0x00, 0x01, 0x00, 0x00, 0x4c, 0x40, 0x00, 0x00});  // message, value, periodic, on
+    code.add({0xb8, 0xa0, 0x86, 0x01, 0x00});                                // mov $100000, %eax: 1 ms
+    code.add({0x48, 0x89, 0x87, 0x08, 0x01, 0x00, 0x00});                    // mov %rax, 0x108(%rdi)
+    code.add({0x31, 0xdb});                                                  // xor %ebx, %ebx
+    code.add({0xc7, 0x47, 0x10, 0x01, 0x00, 0x00, 0x00, 0xfb});              // movl $1, 0x10(%rdi); sti
+    code.add({0xf4, 0x83, 0xfb, 0x03, 0x72, 0xfa});                          // 1: hlt; cmp $3, %ebx; jb 1b
+    code.add({0xfa}).print("three").power_off();
+    std::vector<u8> bytes = code.bytes();
+    bytes[after_lea - 4] = static_cast<u8>(bytes.size() - after_lea);
+    ASSERT_LT(bytes.size() - after_lea, 256U);
+    // handler: inc %ebx; EOI; iretq
+    for (const int byte : {0xff, 0xc3, 0xc7, 0x86, 0xb0, 0, 0, 0, 0, 0, 0, 0, 0x48, 0xcf})
+        bytes.push_back(static_cast<u8>(byte));
+    write_kernel(elf_with(bytes));
+    auto vm = Vm::create(1, OnReset::End);
+    ASSERT_TRUE(build_machine(**vm, config()).has_value());
+    (*vm)->start();
+    EXPECT_EQ((*vm)->wait().kind, Ending::Kind::PoweredOff);
+    EXPECT_EQ(listener.text, "three");
+}
+
 TEST_P(MachineTest, UnusableKernelsAreRefusedByName) {
     auto vm = Vm::create(1, OnReset::End);
     auto status = build_machine(**vm, config());

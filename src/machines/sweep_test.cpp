@@ -278,9 +278,17 @@ TEST_P(SweepTest, EveryByteOfConfigurationSpace) {
     EXPECT_EQ(memory.wrong, std::vector<u64>{});
 }
 
+std::string name_of(const testing::TestParamInfo<std::tuple<MachineKind, Values>>& test) {
+    constexpr std::array<const char*, 3> kNames{"Zeros", "Ones", "Random"};
+    const auto [machine, values] = test.param;
+    return std::string(machine == MachineKind::Pc ? "Pc" : "Microvm") +
+           kNames.at(static_cast<std::size_t>(values));
+}
+
 INSTANTIATE_TEST_SUITE_P(All, SweepTest,
                          testing::Combine(testing::Values(MachineKind::Pc, MachineKind::Microvm),
-                                          testing::Values(Values::Zeros, Values::Ones, Values::Random)));
+                                          testing::Values(Values::Zeros, Values::Ones, Values::Random)),
+                         name_of);
 
 }  // namespace
 }  // namespace tessera

@@ -12,9 +12,9 @@
 
 namespace tessera::pci {
 
-// Of the board's own functions. 7E55h is no vendor's (PCI-SIG has not assigned it, the PCI ID repository does
-// not list it), so that no driver or quirk written for other hardware takes these for its own; they are found
-// by class.
+// Of the board's own functions. The PCI ID repository lists no vendor 7E55h (version 2023.04.10, as Debian 12
+// has it), so that no driver or quirk written for known hardware takes these for its own; they are found by
+// class. GAP: the number is not ours: PCI-SIG has not assigned it to us, and may assign it to somebody.
 inline constexpr u16 kTesseraVendor = 0x7e55;
 inline constexpr u16 kHostBridgeId = 0x0001;
 inline constexpr u16 kIsaBridgeId = 0x0002;

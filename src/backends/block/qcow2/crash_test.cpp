@@ -3,6 +3,7 @@
 // write that a flush acknowledged.
 #include <gmock/gmock.h>
 #include <map>
+#include <ostream>
 #include <set>
 
 #include "backends/block/qcow2/image_rig.h"
@@ -343,10 +344,16 @@ TEST_P(EachCrash, WhatWasFlushedBeforeAFailureIsThere) {
     }
 }
 
+std::string text_of(const Crash& crash) {
+    return fmt::format("V{}Cluster{}Refcount{}Size{}K{}", crash.version, crash.cluster, crash.refcount_bits,
+                       crash.size / kKiB, crash.backing ? "Backing" : "");
+}
+// Found by the test framework, which prints bytes otherwise.
+void PrintTo(const Crash& crash, std::ostream* out) {  // NOLINT(readability-identifier-naming)
+    *out << text_of(crash);
+}
 std::string name_of(const ::testing::TestParamInfo<Crash>& crash) {
-    return fmt::format("V{}Cluster{}Refcount{}Size{}K{}", crash.param.version, crash.param.cluster,
-                       crash.param.refcount_bits, crash.param.size / kKiB,
-                       crash.param.backing ? "Backing" : "");
+    return text_of(crash.param);
 }
 
 INSTANTIATE_TEST_SUITE_P(Qcow2, EachCrash,

@@ -158,9 +158,16 @@ TEST_P(EachShape, CompressedClustersOfOursAreReadByQemu) {
     EXPECT_TRUE(folder.content("raw") == content);
 }
 
+std::string text_of(const Shape& shape) {
+    return fmt::format("V{}Cluster{}Refcount{}{}", shape.version, shape.cluster, shape.refcount_bits,
+                       shape.compression == Compression::Zstd ? "Zstd" : "");
+}
+// Found by the test framework, which prints bytes otherwise.
+void PrintTo(const Shape& shape, std::ostream* out) {  // NOLINT(readability-identifier-naming)
+    *out << text_of(shape);
+}
 std::string name_of(const ::testing::TestParamInfo<Shape>& shape) {
-    return fmt::format("V{}Cluster{}Refcount{}{}", shape.param.version, shape.param.cluster,
-                       shape.param.refcount_bits, shape.param.compression == Compression::Zstd ? "Zstd" : "");
+    return text_of(shape.param);
 }
 
 INSTANTIATE_TEST_SUITE_P(
