@@ -3,11 +3,9 @@
 //     vsock echo PORT COUNT    listens, and sends back what each of COUNT connections sends, one after
 //     another vsock send CID PORT      sends what it reads from standard input, and says what comes back
 #include <array>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <linux/vm_sockets.h>
 #include <span>
 #include <string_view>
@@ -17,7 +15,7 @@
 namespace {
 
 int fail(const char* what) {
-    std::printf("%s: %s\n", what, std::strerror(errno));
+    (void)std::printf("%s: %m\n", what);
     return 1;
 }
 
@@ -54,7 +52,7 @@ int echo(const char* port, const char* count) {
     if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0 ||
         listen(listener, 8) < 0)
         return fail("listen");
-    std::printf("listening\n");
+    (void)std::printf("listening\n");
     (void)std::fflush(stdout);
     for (long left = std::strtol(count, nullptr, 10); left > 0; --left) {
         sockaddr_vm peer{};
@@ -62,7 +60,7 @@ int echo(const char* port, const char* count) {
         const int connection = accept(listener, reinterpret_cast<sockaddr*>(&peer), &size);
         if (connection < 0) return fail("accept");
         if (!copy(connection, connection)) return fail("echo");
-        std::printf("served %u\n", peer.svm_cid);
+        (void)std::printf("served %u\n", peer.svm_cid);
         (void)std::fflush(stdout);
         (void)close(connection);
     }
@@ -86,6 +84,6 @@ int main(int count, char** words) {
     const std::span<char*> arguments(words, static_cast<std::size_t>(count));
     if (count == 4 && std::string_view(arguments[1]) == "echo") return echo(arguments[2], arguments[3]);
     if (count == 4 && std::string_view(arguments[1]) == "send") return send(arguments[2], arguments[3]);
-    std::printf("vsock echo PORT COUNT | send CID PORT\n");
+    (void)std::printf("vsock echo PORT COUNT | send CID PORT\n");
     return 2;
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -55,26 +56,28 @@ Result<UnixListener> UnixListener::open(const std::string& option, const std::st
     if (!address)
         return failed(option, path,
                       fmt::format("a socket's path has 1 to {} bytes", sizeof sockaddr_un::sun_path - 1));
-    if (const int error = clear_way(path, *address); error != 0)
-        return failed(option, path,
-                      error == EADDRINUSE ? "another program listens there"
-                      : error == EEXIST
-                          ? "there is a file that is no socket; remove it or choose another path"
-                          : std::strerror(error));
+    if (const int error = clear_way(path, *address); error != 0) {
+        if (error == EADDRINUSE) return failed(option, path, "another program listens there");
+        if (error == EEXIST)
+            return failed(option, path,
+                          "there is a file that is no socket; remove it or choose another path");
+        return failed(option, path, std::generic_category().message(error));
+    }
     UnixListener made;
     made.socket_ = make_socket();
-    if (!made.socket_.is_open()) return failed(option, path, std::strerror(errno));
+    if (!made.socket_.is_open()) return failed(option, path, std::generic_category().message(errno));
     // The name gets the socket's mode: it is never anybody else's, not for a moment.
     if (fchmod(made.socket_.get(), S_IRUSR | S_IWUSR) < 0 ||
         ::bind(made.socket_.get(), raw(*address), sizeof *address) < 0)
-        return failed(option, path, std::strerror(errno));
+        return failed(option, path, std::generic_category().message(errno));
     struct stat info{};
     if (lstat(path.c_str(), &info) == 0) {
         made.path_ = path;
         made.device_ = info.st_dev;
         made.inode_ = info.st_ino;
     }
-    if (::listen(made.socket_.get(), kBacklog) < 0) return failed(option, path, std::strerror(errno));
+    if (::listen(made.socket_.get(), kBacklog) < 0)
+        return failed(option, path, std::generic_category().message(errno));
     return made;
 }
 

@@ -207,7 +207,7 @@ bool VirtioConsole::give_control(unsigned queue) {
     ring.stop_kicks();
     bool more = true;
     for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
-        const auto waiting =
+        auto* const waiting =
             std::ranges::find_if(state_.ports, [](const PortState& port) { return port.news.raw() != 0; });
         if (waiting == state_.ports.end()) {
             more = false;

@@ -53,8 +53,8 @@ VirtioVsock::Connection* VirtioVsock::find(VsockId id) {
 }
 
 VirtioVsock::Connection* VirtioVsock::free_connection() {
-    const auto found = std::ranges::find(*connections_, Phase::Free, &Connection::phase);
-    return found == connections_->end() ? nullptr : &*found;
+    auto* const found = std::ranges::find(*connections_, Phase::Free, &Connection::phase);
+    return found == connections_->end() ? nullptr : found;
 }
 
 unsigned VirtioVsock::connections() const {

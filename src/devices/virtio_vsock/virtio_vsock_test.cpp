@@ -26,10 +26,10 @@ struct Packet {
     u32 flags = 0;
     u32 buffer = kRoom;
     u32 forwarded = 0;
-    std::string data = {};
-    u64 cid = 2;  // the other side's
+    std::string data{};  // NOLINT(readability-redundant-member-init)
+    u64 cid = 2;         // the other side's
     u16 type = 1;
-    std::optional<u32> length = {};
+    std::optional<u32> length{};  // NOLINT(readability-redundant-member-init)
     u64 source_cid = kRigCid;
 };
 
