@@ -33,7 +33,7 @@ constexpr u64 kSaid = 5;
 class Listener final : public CharBackend {
 public:
     struct Line {
-        std::size_t log_length;
+        std::size_t log_length = 0;
         std::string text;
     };
     explicit Listener(MemoryFile::Medium& medium) : medium_(medium) {}

@@ -45,7 +45,7 @@ void fill(const std::string& file, int version, int first, int count) {
     for (int i = 0; i < count; ++i) {
         char text[kSector];
         const int length = std::snprintf(text, sizeof(text), "%s %d %d\n", file.c_str(), version, first + i);
-        std::memcpy(&buffer[i * kSector], text, static_cast<std::size_t>(length));
+        std::memcpy(&buffer[static_cast<std::size_t>(i) * kSector], text, static_cast<std::size_t>(length));
     }
 }
 
@@ -144,7 +144,7 @@ private:
 
 int main(int argc, char** argv) {
     if (argc != 3) fail("usage: crash_writer FOLDER ROUNDS");
-    const int rounds = std::atoi(argv[2]);
+    const int rounds = static_cast<int>(std::strtol(argv[2], nullptr, 10));
     for (int number = 0; number < kWorkers; ++number)
         if (fork() == 0) {
             Worker worker(number, argv[1]);
