@@ -45,12 +45,14 @@ bool has_left(const File& file) {
 
 }  // namespace
 
-Result<std::unique_ptr<UnixVsock>> UnixVsock::create(EventLoop& loop, const std::string& path) {
+Result<std::unique_ptr<UnixVsock>> UnixVsock::create(EventLoop& loop, const std::string& path,
+                                                     std::chrono::milliseconds patience) {
     auto listener = UnixListener::open("--vsock", path);
     if (!listener) return std::unexpected(std::move(listener.error()));
-    std::unique_ptr<UnixVsock> made(new UnixVsock(loop, *std::move(listener), path));
+    std::unique_ptr<UnixVsock> made(new UnixVsock(loop, *std::move(listener), path, patience));
     Status status;
     if (!loop.run([&] {
+            loop.add(*made);
             status = loop.watch(made->listener_.get(), EPOLLIN,
                                 [vsock = made.get()](u32) { vsock->on_connection(); });
         }))
@@ -61,6 +63,7 @@ Result<std::unique_ptr<UnixVsock>> UnixVsock::create(EventLoop& loop, const std:
 
 UnixVsock::~UnixVsock() {
     (void)loop_.run([this] {
+        loop_.remove(*this);
         loop_.forget(listener_.get());
         const std::lock_guard guard(mutex_);
         for (const auto& [id, socket] : sockets_) loop_.forget(socket.file.get());
@@ -84,6 +87,7 @@ UnixVsock::Socket& UnixVsock::add(VsockId id, File file, Phase phase) {
     Socket& socket = sockets_[id];
     socket.file = std::move(file);
     socket.phase = phase;
+    socket.since = Clock::now();
     loop_.post([this, id] { start_watching(id); });
     return socket;
 }
@@ -140,6 +144,27 @@ void UnixVsock::on_connection() {
     const std::lock_guard guard(mutex_);
     if (sockets_.size() >= kMostSockets || unanswered() >= kMostUnanswered) return;
     add(std::exchange(next_id_, next_id_ + 2), std::move(file), Phase::Asking);
+    somebody_asks_ = true;
+    loop_.wake_in(static_cast<u64>(std::chrono::nanoseconds(patience_).count()));
+}
+
+// Those who connect and say nothing do not keep others out.
+u64 UnixVsock::run_due() {
+    const std::lock_guard guard(mutex_);
+    if (!somebody_asks_) return kNothingDue;
+    const Clock::time_point now = Clock::now();
+    u64 next = kNothingDue;
+    for (auto at = sockets_.begin(); at != sockets_.end();) {
+        const auto here = at++;
+        if (here->second.phase != Phase::Asking) continue;
+        const auto left = std::chrono::nanoseconds(here->second.since + patience_ - now).count();
+        if (left <= 0)
+            remove(here);
+        else
+            next = std::min(next, static_cast<u64>(left));
+    }
+    somebody_asks_ = next != kNothingDue;
+    return next;
 }
 
 // What follows the command is the guest's, and stays where it is.

@@ -4,6 +4,7 @@
 // nothing may do so for ever; there are 64 places for such.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -18,13 +19,17 @@
 
 namespace tessera {
 
-class UnixVsock final : public VsockBackend {
+class UnixVsock final : public VsockBackend, private DeadlineHandler {
 public:
     // Connections, and those of programs the guest has not answered yet.
     static constexpr std::size_t kMostSockets = 512;
     static constexpr std::size_t kMostUnanswered = 64;
 
-    static Result<std::unique_ptr<UnixVsock>> create(EventLoop& loop, const std::string& path);
+    // How long a program may take to say which port it wants.
+    static constexpr std::chrono::milliseconds kPatience{10'000};
+
+    static Result<std::unique_ptr<UnixVsock>> create(EventLoop& loop, const std::string& path,
+                                                     std::chrono::milliseconds patience = kPatience);
     UnixVsock(const UnixVsock&) = delete;
     UnixVsock& operator=(const UnixVsock&) = delete;
     // Not while the guest runs.
@@ -42,6 +47,7 @@ public:
     void connect(VsockPeer* peer) override;
 
 private:
+    using Clock = std::chrono::steady_clock;
     enum class Phase : u8 {
         Asking,  // has not said yet which port it wants
         Asked,   // the guest has not answered
@@ -50,8 +56,9 @@ private:
     struct Socket {
         File file;
         Phase phase = Phase::Asking;
-        std::string out;       // of the guest, not sent yet; at most kRoom
-        bool end_due = false;  // when it is sent
+        Clock::time_point since;  // when it was made
+        std::string out;          // of the guest, not sent yet; at most kRoom
+        bool end_due = false;     // when it is sent
         // Events that wait.
         bool listed = false;  // in ready_
         bool request = false;
@@ -63,14 +70,15 @@ private:
     };
     using Sockets = std::unordered_map<VsockId, Socket>;
 
-    UnixVsock(EventLoop& loop, UnixListener listener, std::string path)
-        : loop_(loop), listener_(std::move(listener)), path_(std::move(path)) {}
+    UnixVsock(EventLoop& loop, UnixListener listener, std::string path, std::chrono::milliseconds patience)
+        : loop_(loop), listener_(std::move(listener)), path_(std::move(path)), patience_(patience) {}
 
     // On the loop's thread.
     void on_connection();
     void on_socket(VsockId id, u32 events);
     void start_watching(VsockId id);
     void notify();
+    u64 run_due() override;
 
     // With mutex_ held.
     [[nodiscard]] Socket* find_open(VsockId id);
@@ -86,11 +94,13 @@ private:
     EventLoop& loop_;
     UnixListener listener_;  // loop thread only
     const std::string path_;
+    const std::chrono::milliseconds patience_;
     VsockPeer* peer_ = nullptr;  // loop thread only
 
     std::mutex mutex_;
     Sockets sockets_;
-    std::deque<VsockId> ready_;  // those with events, each once
+    bool somebody_asks_ = false;  // perhaps
+    std::deque<VsockId> ready_;   // those with events, each once
     VsockId next_id_ = 1;
 };
 

@@ -174,6 +174,16 @@ TEST_F(UnixVsockTest, ProgramsThatSayNothingHaveALimit) {
     EXPECT_TRUE(next(Kind::Request));
 }
 
+TEST_F(UnixVsockTest, ProgramsThatSayNothingAreHungUpInTheEnd) {
+    auto hurried = UnixVsock::create(*loop, path() + ".other", 1ms);
+    ASSERT_TRUE(hurried);
+    const File silent = connect_unix(path() + ".other");
+    EXPECT_EQ(hear(silent, 1), "");
+    const File slow = connect_unix(path() + ".other");
+    (void)::send(slow.get(), "CONN", 4, MSG_NOSIGNAL);
+    EXPECT_EQ(hear(slow, 1), "");
+}
+
 TEST_F(UnixVsockTest, TheGuestReachesAProgram) {
     auto listener = UnixListener::open("test", path() + "_1234");
     ASSERT_TRUE(listener);
