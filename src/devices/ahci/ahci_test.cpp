@@ -416,6 +416,54 @@ TEST_F(AhciTest, LinkResetWaitsForWhatIsInFlight) {
     EXPECT_EQ(rig.px(0x10) & 1U, 0U) << "nothing is told of the old command";
 }
 
+TEST_F(AhciTest, AnOfflineLinkComesBackWhenNothingIsInFlight) {
+    rig.start();
+    rig.disks[0].hold = true;
+    rig.put(read_order(7, 1));
+    rig.issue(1);
+    EXPECT_TRUE(rig.run());
+    rig.set_px(0x18, 0x16);
+    rig.set_px(0x2c, 0x304);
+    EXPECT_EQ(rig.px(0x28), 4U) << "offline";
+    rig.set_px(0x2c, 0x300);
+    rig.disks[0].finish_all();
+    EXPECT_TRUE(rig.run());
+    EXPECT_EQ(rig.px(0x28), 0x133U);
+    rig.disks[0].hold = false;
+    rig.set_px(0x18, 0x17);
+    EXPECT_EQ(rig.command(read_order(7, 1)), kGood);
+}
+
+TEST_F(AhciTest, LinksSleepOnRequest) {
+    rig.start();
+    rig.set_px(0x18, 0x2000'0017);
+    EXPECT_EQ(rig.px(0x28), 0x233U) << "partial";
+    rig.set_px(0x18, 0x6000'0017);
+    EXPECT_EQ(rig.px(0x28), 0x633U) << "slumber";
+    EXPECT_EQ(rig.command(read_order(7, 1)), kGood);
+    EXPECT_EQ(rig.px(0x28), 0x133U) << "a command wakes it";
+    rig.set_px(0x2c, 0x300);
+    rig.set_px(0x18, 0x6000'0017);
+    EXPECT_EQ(rig.px(0x28), 0x133U) << "forbidden";
+    rig.set_px(0x2c, 0x310);
+    EXPECT_EQ(rig.px(0x28), 0x113U) << "limited to the first generation";
+}
+
+TEST_F(AhciTest, CommandListOverrideClearsBusy) {
+    rig.start();
+    Order order = read_order(1, 1);
+    order.regions[0].address = virtio::BenchRam::kHole;
+    EXPECT_EQ(rig.command(order) & 0x80, 0x80U);
+    rig.set_px(0x18, 0x1f);
+    EXPECT_EQ(rig.px(0x20) & 0x80, 0x80U) << "not while the list runs";
+    rig.set_px(0x18, 0x16);
+    rig.set_px(0x18, 0x1e);
+    EXPECT_EQ(rig.px(0x20) & 0x80, 0U);
+    EXPECT_EQ(rig.px(0x18) & 8, 0U);
+    rig.restart();
+    EXPECT_EQ(rig.command(read_order(1, 1)), kGood);
+}
+
 TEST_F(AhciTest, ControllerResetWaitsForWhatIsInFlight) {
     rig.start();
     rig.start(1);

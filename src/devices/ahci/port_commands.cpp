@@ -217,7 +217,7 @@ void Port::request_done(Slot& slot) {
         slot.dropped_ = false;
         if (--dropped_ != 0) return;
         host_.drained();
-        if (static_cast<Link>(state_.link) == Link::Resetting) connect_link();
+        connect_link();  // if that was what it waited for
         return resume();
     }
     const bool ok = slot.outcome_ == BlockStatus::Ok;
