@@ -69,13 +69,13 @@ public:
 
     struct State {
         Flags<Command> command{static_cast<u8>(0x21)};  // stopped, no remote DMA
-        Flags<Interrupt> interrupts{};
-        Flags<Interrupt> mask{};
+        Flags<Interrupt> interrupts;
+        Flags<Interrupt> mask;
         Flags<DataConfig> data_config{DataConfig::LongAddress};
-        Flags<TransmitConfig> transmit_config{};
-        Flags<ReceiveConfig> receive_config{};
+        Flags<TransmitConfig> transmit_config;
+        Flags<ReceiveConfig> receive_config;
         Flags<TransmitStatus> transmit_status{TransmitStatus::AlwaysOne};
-        Flags<ReceiveStatus> receive_status{};
+        Flags<ReceiveStatus> receive_status;
         u8 page_start = 0;
         u8 page_stop = 0;
         u8 boundary = 0;

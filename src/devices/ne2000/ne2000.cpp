@@ -274,6 +274,8 @@ void Ne2000::receive_one(std::size_t size) {
 // --- Life ---
 
 void Ne2000::reset() {
+    patience_timer_.cancel();
+    held_since_ns_.reset();
     std::ranges::fill(ram_, u8{0});
     registers_ = {};
     chip_.reset();

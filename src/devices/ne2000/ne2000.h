@@ -42,7 +42,8 @@ public:
     static constexpr u64 kPatienceNs = 1'000'000'000;
 
     Ne2000(const Config& config, const Around& around, IrqLine interrupt);
-    // When the worker can call; and before it is gone. Without the lock.
+    // When the worker can call; and before it is gone: then a reset, and nobody calls the worker any more.
+    // Without the lock.
     void plug_in();
     void unplug() { around_.backend.connect(nullptr); }
 

@@ -61,7 +61,11 @@ void Ne2000Part::reset() {
 }
 
 Ne2000Part::~Ne2000Part() {
-    for (const auto& item : items_) item->card().unplug();
+    for (const auto& item : items_) {
+        item->card().unplug();
+        const LockGuard guard(item->lock);
+        item->card().reset();
+    }
     for (const auto& item : items_) item->worker.wait_until_idle();
 }
 
