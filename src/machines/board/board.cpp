@@ -259,9 +259,19 @@ Status Board::add_pci() {
     return {};
 }
 
+Status Board::need_io_loop() {
+    if (config_.io_loop != nullptr) return {};
+    auto loop = EventLoop::create("tessera-io");
+    if (!loop) return std::unexpected(std::move(loop.error()));
+    own_io_loop_ = std::move(*loop);
+    config_.io_loop = own_io_loop_.get();
+    return {};
+}
+
 Status Board::add_virtio() {
     if (virtio_device_count(config_) == 0) return {};
-    auto part = VirtioPart::create({.vm = vm_, .memory = memory_}, config_);
+    if (auto status = need_io_loop(); !status) return status;
+    auto part = VirtioPart::create({.vm = vm_, .memory = memory_, .loop = *config_.io_loop}, config_);
     if (!part) return std::unexpected(std::move(part.error()));
     virtio_ = std::move(*part);
     if (pci_ == nullptr) return virtio_->attach_mmio(mmio_, locked_io_apic_);
@@ -277,9 +287,8 @@ Status Board::add_sata() {
         return fail(Errc::InvalidArgument,
                     fmt::format("{} has no PCI for an AHCI controller; its disks are virtio disks",
                                 description_.name));
-    auto part = SataPart::create(memory_, config_);
-    if (!part) return std::unexpected(std::move(part.error()));
-    sata_ = std::move(*part);
+    if (auto status = need_io_loop(); !status) return status;
+    sata_ = SataPart::create(memory_, *config_.io_loop, config_);
     for (const SataPart::Function& function : sata_->functions())
         if (auto status = pci_->attach(function.name, *function.function, *function.lock); !status)
             return status;
@@ -293,8 +302,14 @@ Status Board::add_ne2000() {
         return fail(Errc::InvalidArgument,
                     fmt::format("{} has no slots for NE2000 cards; use the machine pc, or virtio",
                                 description_.name));
-    auto part = Ne2000Part::create(
-        {.vm = vm_, .ports = ports_, .pci = *pci_, .isa_interrupts = isa_, .board = lock_}, config_);
+    if (auto status = need_io_loop(); !status) return status;
+    auto part = Ne2000Part::create({.vm = vm_,
+                                    .ports = ports_,
+                                    .pci = *pci_,
+                                    .isa_interrupts = isa_,
+                                    .board = lock_,
+                                    .loop = *config_.io_loop},
+                                   config_);
     if (!part) return std::unexpected(std::move(part.error()));
     ne2000_ = std::move(*part);
     return {};

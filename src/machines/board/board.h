@@ -67,6 +67,8 @@ private:
     Status add_ports();
     Status add_mmio();
     Status add_pci();
+    // Makes config_.io_loop if the caller has none.
+    Status need_io_loop();
     Status add_virtio();
     Status add_sata();
     Status add_ne2000();
@@ -126,6 +128,7 @@ private:
     std::vector<Cpu*> cpus_;
     // Behind them all: tells the CPUs what it wrote to memory, until it is gone.
     LockedPins locked_io_apic_{io_apic_, lock_};
+    std::unique_ptr<EventLoop> own_io_loop_;
     std::unique_ptr<VirtioPart> virtio_;
     std::unique_ptr<SataPart> sata_;
     std::unique_ptr<Ne2000Part> ne2000_;

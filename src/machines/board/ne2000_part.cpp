@@ -6,14 +6,7 @@
 namespace tessera {
 
 Result<std::unique_ptr<Ne2000Part>> Ne2000Part::create(const Around& around, const MachineConfig& config) {
-    std::unique_ptr<EventLoop> own;
-    if (config.io_loop == nullptr) {
-        auto loop = EventLoop::create("tessera-io");
-        if (!loop) return std::unexpected(std::move(loop.error()));
-        own = std::move(*loop);
-    }
-    EventLoop& loop = own != nullptr ? *own : *config.io_loop;
-    std::unique_ptr<Ne2000Part> part(new Ne2000Part(around, std::move(own), loop));
+    std::unique_ptr<Ne2000Part> part(new Ne2000Part(around));
     unsigned number = 0;
     for (const NetConfig& net : config.nets) {
         const std::string name = fmt::format("NE2000 net {}", number++);
@@ -24,7 +17,7 @@ Result<std::unique_ptr<Ne2000Part>> Ne2000Part::create(const Around& around, con
 }
 
 Status Ne2000Part::add(const std::string& name, const NetConfig& net) {
-    auto item = std::make_unique<Item>(loop_);
+    auto item = std::make_unique<Item>(around_.loop);
     const ne2000::Ne2000::Around around{.backend = *net.backend,
                                         .worker = item->worker,
                                         .clock = around_.vm.clock(),

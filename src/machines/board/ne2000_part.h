@@ -29,6 +29,7 @@ public:
         PciPart& pci;
         IrqSink& isa_interrupts;  // with the board's lock held
         Lock& board;
+        EventLoop& loop;  // of the workers
     };
     // The cards among the configuration's networks, plugged in. An error names the card.
     static Result<std::unique_ptr<Ne2000Part>> create(const Around& around, const MachineConfig& config);
@@ -50,18 +51,13 @@ private:
         [[nodiscard]] ne2000::Ne2000& card() const { return isa != nullptr ? *isa : pci->card(); }
     };
 
-    Ne2000Part(const Around& around, std::unique_ptr<EventLoop> own_loop, EventLoop& loop)
-        : around_(around),
-          isa_pins_(around.isa_interrupts, around.board),
-          own_loop_(std::move(own_loop)),
-          loop_(loop) {}
+    explicit Ne2000Part(const Around& around)
+        : around_(around), isa_pins_(around.isa_interrupts, around.board) {}
     Status add(const std::string& name, const NetConfig& net);
 
     Around around_;
     LockedPins isa_pins_;
-    u16 taken_interrupts_ = 0;             // of ISA, by our cards
-    std::unique_ptr<EventLoop> own_loop_;  // null: the caller has one
-    EventLoop& loop_;
+    u16 taken_interrupts_ = 0;  // of ISA, by our cards
     std::vector<std::unique_ptr<Item>> items_;
 };
 

@@ -16,15 +16,8 @@ unsigned sata_drive_count(const MachineConfig& config) {
     return static_cast<unsigned>(disks + std::ssize(config.cdroms));
 }
 
-Result<std::unique_ptr<SataPart>> SataPart::create(MemoryMap& memory, const MachineConfig& config) {
-    std::unique_ptr<EventLoop> own;
-    if (config.io_loop == nullptr) {
-        auto loop = EventLoop::create("tessera-io");
-        if (!loop) return std::unexpected(std::move(loop.error()));
-        own = std::move(*loop);
-    }
-    EventLoop& loop = own != nullptr ? *own : *config.io_loop;
-    std::unique_ptr<SataPart> part(new SataPart(std::move(own), loop));
+std::unique_ptr<SataPart> SataPart::create(MemoryMap& memory, EventLoop& loop, const MachineConfig& config) {
+    std::unique_ptr<SataPart> part(new SataPart(loop));
     part->add_drives(config);
     part->add_controllers(memory);
     return part;

@@ -23,7 +23,7 @@ namespace tessera {
 class SataPart {
 public:
     // Disks, then CD drives, in their order.
-    static Result<std::unique_ptr<SataPart>> create(MemoryMap& memory, const MachineConfig& config);
+    static std::unique_ptr<SataPart> create(MemoryMap& memory, EventLoop& loop, const MachineConfig& config);
     SataPart(const SataPart&) = delete;
     SataPart& operator=(const SataPart&) = delete;
     // Waits for what is in flight; the guest's memory is still there.
@@ -49,12 +49,10 @@ private:
         std::unique_ptr<ahci::Ahci> chip;
     };
 
-    SataPart(std::unique_ptr<EventLoop> own_loop, EventLoop& loop)
-        : own_loop_(std::move(own_loop)), loop_(loop) {}
+    explicit SataPart(EventLoop& loop) : loop_(loop) {}
     void add_drives(const MachineConfig& config);
     void add_controllers(MemoryMap& memory);
 
-    std::unique_ptr<EventLoop> own_loop_;  // null: the caller has one
     EventLoop& loop_;
     std::vector<std::unique_ptr<ata::Drive>> drives_;
     std::vector<std::unique_ptr<Controller>> controllers_;

@@ -41,19 +41,12 @@ void HostPageReleaser::release(std::span<std::byte> pages) {
 }
 
 VirtioPart::Item& VirtioPart::add(std::string name) {
-    items_.push_back(std::make_unique<Item>(std::move(name), loop_));
+    items_.push_back(std::make_unique<Item>(std::move(name), around_.loop));
     return *items_.back();
 }
 
 Result<std::unique_ptr<VirtioPart>> VirtioPart::create(const Around& around, const MachineConfig& config) {
-    std::unique_ptr<EventLoop> own;
-    if (config.io_loop == nullptr) {
-        auto loop = EventLoop::create("tessera-io");
-        if (!loop) return std::unexpected(std::move(loop.error()));
-        own = std::move(*loop);
-    }
-    EventLoop& loop = own != nullptr ? *own : *config.io_loop;
-    std::unique_ptr<VirtioPart> part(new VirtioPart(around, std::move(own), loop));
+    std::unique_ptr<VirtioPart> part(new VirtioPart(around));
     if (auto status = part->add_disks(config); !status) return std::unexpected(std::move(status.error()));
     part->add_nets(config);
     if (auto status = part->add_ports(config); !status) return std::unexpected(std::move(status.error()));

@@ -51,6 +51,7 @@ public:
     struct Around {
         Vm& vm;
         MemoryMap& memory;
+        EventLoop& loop;  // of the workers
     };
     // Devices in the order in which a guest is to find them.
     static Result<std::unique_ptr<VirtioPart>> create(const Around& around, const MachineConfig& config);
@@ -86,8 +87,7 @@ private:
         std::function<void()> unplug;
     };
 
-    VirtioPart(const Around& around, std::unique_ptr<EventLoop> own_loop, EventLoop& loop)
-        : around_(around), own_loop_(std::move(own_loop)), loop_(loop) {}
+    explicit VirtioPart(const Around& around) : around_(around) {}
     Status add_disks(const MachineConfig& config);
     void add_nets(const MachineConfig& config);
     Status add_vsock(const VsockConfig& config);
@@ -101,8 +101,6 @@ private:
     Around around_;
     HostEntropy entropy_;
     HostPageReleaser page_releaser_;
-    std::unique_ptr<EventLoop> own_loop_;  // null: the caller has one
-    EventLoop& loop_;
     std::vector<std::unique_ptr<Item>> items_;
 };
 
