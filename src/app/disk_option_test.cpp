@@ -70,6 +70,32 @@ TEST(DiskOptionTest, WhatIsWrongIsNamed) {
     EXPECT_NE(refusal("f,format=vmdk").find("raw, qcow2"), std::string::npos);
 }
 
+TEST(DiskOptionTest, ACdIsAFileOrNone) {
+    const auto disc = parse_cdrom("a,,b.iso,serial=cd,format=raw");
+    ASSERT_TRUE(disc) << disc.error();
+    EXPECT_EQ(disc->file.path, "a,b.iso");
+    EXPECT_TRUE(disc->file.read_only);
+    EXPECT_FALSE(disc->empty);
+    EXPECT_EQ(disc->serial, "cd");
+    EXPECT_TRUE(parse_cdrom("none")->empty);
+    EXPECT_NE(parse_cdrom("").error().find("none for an empty drive"), std::string::npos);
+    EXPECT_NE(parse_cdrom("f,ro").error().find("--cdrom f,ro: ro: the settings are serial"),
+              std::string::npos);
+}
+
+TEST(DiskOptionTest, TheMicrovmHasNoPciForAhci) {
+    const auto refused = [](const char* option, const char* value) {
+        const std::vector<const char*> words = {"run",     "--kernel", "k",  "--machine",
+                                                "microvm", option,     value};
+        const Command command = parse_command_line(words);
+        const auto* answer = std::get_if<Answer>(&command);
+        return answer == nullptr ? "accepted" : answer->text;
+    };
+    EXPECT_NE(refused("--cdrom", "a.iso").find("--cdrom a.iso: microvm has no PCI"), std::string::npos);
+    EXPECT_NE(refused("--disk", "a,if=ahci").find("--disk a,if=ahci: microvm has no PCI"), std::string::npos);
+    EXPECT_EQ(refused("--disk", "a"), "accepted");
+}
+
 TEST(DiskOptionTest, DisksComeInTheOrderGiven) {
     const std::vector<const char*> words = {"run", "--kernel", "k", "--disk", "a", "--disk", "b,ro", "--rng"};
     const Command command = parse_command_line(words);
