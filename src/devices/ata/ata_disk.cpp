@@ -98,17 +98,13 @@ Step AtaDisk::begin(Command& command) {
     const bool is_queue_log =
         command.taskfile.opcode() == Opcode::ReadLogExt || command.taskfile.opcode() == Opcode::ReadLogDmaExt;
     const bool reads_why = is_queue_log && (command.taskfile.lba & 0xff) == kLogQueueError;
-    Step step = Step::Done;
-    if (is_queued(command.taskfile)) command.protocol = Protocol::Queued;
-    if (state_.queue_failed != 0 && !reads_why)
-        step = abort(command);
-    else if (command.others_queued && !is_queued(command.taskfile))
-        step = abort(command);
-    else
-        step = start(command);
+    const bool queued = is_queued(command.taskfile);
+    if (queued) command.protocol = Protocol::Queued;
+    const bool refused = (state_.queue_failed != 0 && !reads_why) || (command.others_queued && !queued);
+    const Step step = refused ? abort(command) : start(command);
     // The first failure is the one that is told.
-    const bool queue_fails = (command.others_queued || is_queued(command.taskfile)) && step == Step::Done &&
-                             command.result.status.has(Status::Error);
+    const bool queue_fails =
+        (command.others_queued || queued) && step == Step::Done && command.result.status.has(Status::Error);
     if (queue_fails && state_.queue_failed == 0) note_failure(command);
     return step;
 }
