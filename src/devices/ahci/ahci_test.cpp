@@ -1,9 +1,11 @@
 #include "devices/ahci/ahci.h"
 
 #include <array>
+#include <atomic>
 #include <gtest/gtest.h>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "devices/ahci/ahci_rig.h"
@@ -518,6 +520,42 @@ TEST_F(AhciTest, AThousandResetsWithRequestsInFlight) {
         rig.start();
         ASSERT_EQ(rig.command(read_order(1, 1)), kGood) << "round " << round;
     }
+}
+
+// C10: another CPU writes lists, tables and regions while the controller works.
+TEST_F(AhciTest, TablesThatChangeMeanwhileDoNoHarm) {
+#if __has_feature(thread_sanitizer)
+    GTEST_SKIP() << "races by intention";
+#endif
+    constexpr unsigned kSlots = 8;
+    std::atomic<bool> stop = false;
+    std::thread racer([&] {
+        testing_rig::SeededChoices choices(1);
+        while (!stop.load(std::memory_order_relaxed)) {
+            // The command list, or the beginning of a slot's table: FIS, packet, a few regions.
+            const u64 where = choices.coin() ? choices.below(16 * kSlots) * 2
+                                             : AhciRig::table(static_cast<unsigned>(choices.below(kSlots))) +
+                                                   choices.below(0x60) * 2;
+            std::atomic_ref<u16>(*reinterpret_cast<u16*>(rig.ram.at(where)))
+                .store(static_cast<u16>(choices.bits()), std::memory_order_relaxed);
+        }
+    });
+    for (unsigned round = 0; round < 500; ++round) {
+        if (round % 4 == 0) rig.restart();
+        if (round % 50 == 0) {
+            rig.device.reset();
+            rig.start();
+        }
+        for (unsigned slot = 0; slot < kSlots; ++slot) rig.put(read_order(slot, 2), slot);
+        rig.set_px(0x38, (1U << kSlots) - 1);
+        EXPECT_TRUE(rig.run());
+    }
+    stop.store(true);
+    racer.join();
+    rig.device.reset();
+    EXPECT_TRUE(rig.run());
+    rig.start();
+    EXPECT_EQ(rig.command(read_order(1, 1)), kGood);
 }
 
 // --- Interrupts ---
