@@ -15,6 +15,7 @@
 
 #include "devices/ne2000/ne2000_rig.h"
 #include "devices/virtio_blk/virtio_blk_rig.h"
+#include "devices/virtio_vsock/virtio_vsock_rig.h"
 #include "machines/machine.h"
 
 namespace tessera {
@@ -157,7 +158,8 @@ struct SweepTest : testing::TestWithParam<std::tuple<MachineKind, Values>> {
             .write(reinterpret_cast<const char*>(elf.data()), static_cast<std::streamsize>(elf.size()));
         std::array<virtio_blk::MemoryDisk, 3> disks;
         std::array<ne2000::TestCable, 3> cables;
-        std::array<Listener, 2> listeners;
+        std::array<Listener, 3> listeners;
+        virtio_vsock::FakeHost sockets;
         MachineConfig config{.kind = std::get<0>(GetParam()), .memory = 16 * kMiB, .kernel = path};
         config.disks = {{.backend = &disks[0], .queues = 4}};
         config.rng = true;
@@ -165,10 +167,14 @@ struct SweepTest : testing::TestWithParam<std::tuple<MachineKind, Values>> {
         config.balloon.emplace();
         config.serial = &com1;
         config.console = &listeners[0];
+        config.ports = {{.backend = &listeners[2], .name = "agent"}};
+        config.vsock = {.backend = &sockets, .cid = 3};
         config.port_observer = &ports;
         config.mmio_observer = &memory;
         if (is_pc()) {
             config.disks.push_back({.backend = &disks[1], .interface = DiskInterface::Ahci});
+            disks[2].set_read_only();
+            config.cdroms = {{.disc = &disks[2]}};
             config.nets.push_back(
                 {.backend = &cables[1], .mac = {2, 0, 0, 0, 0, 2}, .model = NetModel::Ne2000Pci});
             config.nets.push_back(
@@ -250,7 +256,7 @@ TEST_P(SweepTest, EveryByteOfDeviceMemory) {
         ranges.push_back({"host bridge", 0xe000'0000, 0xe000'1010});
         ranges.push_back({"ISA bridge", 0xe00f'8000, 0xe00f'9010});
     } else {
-        ranges.push_back({"virtio", 0xfeb0'0000, 0xfeb0'5010});
+        ranges.push_back({"virtio", 0xfeb0'0000, 0xfeb0'8010});
     }
     for (const Range& range : ranges)
         expect_alive(Guest().sweep_memory(range.first, range.end, values()).say_alive().power_off(),
@@ -258,9 +264,11 @@ TEST_P(SweepTest, EveryByteOfDeviceMemory) {
     EXPECT_EQ(memory.wrong, std::vector<u64>{});
     EXPECT_TRUE(memory.owners.contains("-"));
     const std::vector<const char*> owners =
-        is_pc() ? std::vector<const char*>{"virtio disk", "virtio net 0", "virtio rng", "virtio balloon",
-                                           "AHCI",        "HPET",         "I/O APIC",   "PCI ECAM"}
-                : std::vector<const char*>{"virtio disk", "virtio net 0", "virtio rng", "virtio balloon"};
+        is_pc() ? std::vector<const char*>{"virtio disk",    "virtio net 0", "virtio rng",
+                                           "virtio balloon", "virtio vsock", "AHCI",
+                                           "HPET",           "I/O APIC",     "PCI ECAM"}
+                : std::vector<const char*>{"virtio disk", "virtio net 0", "virtio rng", "virtio balloon",
+                                           "virtio vsock"};
     for (const char* owner : owners)
         EXPECT_TRUE(std::ranges::any_of(memory.owners, [&](const std::string& name) {
             return name.starts_with(owner);
@@ -270,7 +278,7 @@ TEST_P(SweepTest, EveryByteOfDeviceMemory) {
 // Configuration space of every function, by ECAM.
 TEST_P(SweepTest, EveryByteOfConfigurationSpace) {
     if (!is_pc()) GTEST_SKIP() << "no PCI";
-    for (u32 device = 1; device < 12; ++device) {
+    for (u32 device = 1; device < 14; ++device) {
         const u32 first = 0xe000'0000 + (device << 15);
         expect_alive(Guest().sweep_memory(first, first + 0x1010, values()).say_alive().power_off(),
                      "device " + std::to_string(device));
