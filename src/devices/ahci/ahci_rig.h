@@ -59,11 +59,18 @@ struct AhciRig {
 
     AhciRig() {
         device.config().connect(uplink, IrqLine(wires, 5));
-        for (MemoryDisk& disk : disks)
-            for (std::size_t n = 0; n < disk.bytes.size(); ++n)
-                disk.bytes[n] = static_cast<u8>(n / kSectorSize * 7 + n);
+        for (MemoryDisk& disk : disks) disk.bytes = pattern();
     }
 
+    // What the disks hold; made once, because fuzzers make many rigs.
+    static const std::vector<u8>& pattern() {
+        static const std::vector<u8> bytes = [] {
+            std::vector<u8> made(MemoryDisk::kSize);
+            for (std::size_t n = 0; n < made.size(); ++n) made[n] = static_cast<u8>(n / kSectorSize * 7 + n);
+            return made;
+        }();
+        return bytes;
+    }
     void master(bool on) {
         const auto data = std::bit_cast<std::array<std::byte, 2>>(static_cast<u16>(on ? 6 : 2));
         device.write_config(pci::kCommand, data);
