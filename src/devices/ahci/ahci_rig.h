@@ -176,7 +176,7 @@ struct AhciRig {
              .count = static_cast<u16>(slot << 3),
              .features = sectors,
              .device = device_bits,
-             .regions = {{.address = data(port) + slot * 0x1000, .bytes = sectors * 512U}}},
+             .regions = {{.address = data(port) + u64{slot} * 0x1000, .bytes = sectors * 512U}}},
             slot, port);
     }
     void issue(u32 slots, unsigned port = 0) { set_px(0x38, slots, port); }

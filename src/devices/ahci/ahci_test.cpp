@@ -22,7 +22,7 @@ constexpr u32 kAborted = 0x0451;
 struct AhciTest : testing::Test {
     // What a disk has at a sector.
     [[nodiscard]] std::vector<u8> sector(u64 lba, unsigned count = 1, unsigned disk = 0) {
-        const auto all = std::span(rig.disks.at(disk).bytes).subspan(lba * 512, count * 512U);
+        const auto all = std::span(rig.disks.at(disk).bytes).subspan(lba * 512, std::size_t{count} * 512);
         return {all.begin(), all.end()};
     }
     [[nodiscard]] std::vector<u8> memory(u64 address, std::size_t bytes) const {
@@ -121,7 +121,7 @@ TEST_F(AhciTest, OwnershipIsHandedToTheSystem) {
 TEST_F(AhciTest, ReadsByDma) {
     rig.start();
     EXPECT_EQ(rig.command(read_order(7, 3)), kGood);
-    EXPECT_EQ(memory(rig.data(), 3 * 512), sector(7, 3));
+    EXPECT_EQ(memory(rig.data(), 1536), sector(7, 3));
     EXPECT_EQ(rig.px(0x38), 0U);
     EXPECT_EQ(rig.px(0x10), 1U) << "a register FIS came";
     EXPECT_EQ(rig.get32(4), 3U * 512) << "bytes moved";
@@ -176,7 +176,7 @@ TEST_F(AhciTest, CommandsOfAllSlotsRunInTurn) {
     rig.issue(~0U);
     EXPECT_TRUE(rig.run());
     EXPECT_EQ(rig.px(0x38), 0U);
-    EXPECT_EQ(memory(rig.data(), 32 * 512), sector(0, 32));
+    EXPECT_EQ(memory(rig.data(), 16384), sector(0, 32));
 }
 
 TEST_F(AhciTest, NothingRunsUntilThePortIsStarted) {
@@ -221,7 +221,8 @@ TEST_F(AhciTest, QueuedCommandsEndInAnyOrder) {
     rig.disks[0].finish_all();
     EXPECT_TRUE(rig.run());
     EXPECT_EQ(rig.px(0x34), 0U);
-    for (unsigned tag = 0; tag < 32; ++tag) EXPECT_EQ(memory(rig.data() + tag * 0x1000, 512), sector(tag));
+    for (unsigned tag = 0; tag < 32; ++tag)
+        EXPECT_EQ(memory(rig.data() + u64{tag} * 0x1000, 512), sector(tag));
 }
 
 TEST_F(AhciTest, AQueuedErrorIsFoundInTheLog) {
@@ -246,6 +247,12 @@ TEST_F(AhciTest, AQueuedErrorIsFoundInTheLog) {
     EXPECT_EQ(rig.px(0x18) & 0x8000, 0U);
     rig.restart();
     EXPECT_EQ(rig.command(read_order(0, 1)), kAborted) << "first the log is to be read";
+    rig.restart();
+    rig.put_queued(false, 3, 1, 5);
+    rig.issue_queued(1U << 5);
+    EXPECT_TRUE(rig.run());
+    EXPECT_EQ(rig.px(0x20) & 0xff01, 0x0401U) << "queued ones are aborted as well";
+    EXPECT_EQ(rig.px(0x10), 0x4000'0008U) << "which is an error of the drive's, not of the link's";
     rig.restart();
     EXPECT_EQ(rig.command({.command = 0x2f, .lba = 0x10, .count = 1, .regions = {{rig.data(), 512}}}), kGood);
     const auto log = memory(rig.data(), 512);
@@ -274,9 +281,9 @@ TEST_F(AhciTest, AnOrdinaryCommandAmongQueuedOnesEndsThemAll) {
 TEST_F(AhciTest, ATagThatIsNotTheSlotIsAProtocolError) {
     rig.start();
     rig.put_queued(false, 3, 1, 5);
-    const u64 header = 32 * 5;
-    rig.put32(32 * 7 + 0, rig.get32(header));
-    rig.put32(32 * 7 + 8, rig.get32(header + 8));
+    const u64 header = 160;  // slot 5
+    rig.put32(224, rig.get32(header));
+    rig.put32(224 + 8, rig.get32(header + 8));
     rig.issue_queued(1U << 7);
     EXPECT_TRUE(rig.run());
     EXPECT_NE(rig.px(0x10) & 1U << 27, 0U) << "interface fatal error";

@@ -99,7 +99,12 @@ Step AtaDisk::begin(Command& command) {
         command.taskfile.opcode() == Opcode::ReadLogExt || command.taskfile.opcode() == Opcode::ReadLogDmaExt;
     const bool reads_why = is_queue_log && (command.taskfile.lba & 0xff) == kLogQueueError;
     const bool queued = is_queued(command.taskfile);
-    if (queued) command.protocol = Protocol::Queued;
+    // [ACS-3 7.23] The tag is in the count register, the count in the features register. One that is refused
+    // has a tag too.
+    if (queued) {
+        command.protocol = Protocol::Queued;
+        command.tag = static_cast<u8>(command.taskfile.count >> 3 & (kMostTags - 1));
+    }
     const bool refused = (state_.queue_failed != 0 && !reads_why) || (command.others_queued && !queued);
     const Step step = refused ? abort(command) : start(command);
     // The first failure is the one that is told.
@@ -208,8 +213,6 @@ Step AtaDisk::multiple(Command& command, BlockOperation operation, Addresses add
 }
 
 Step AtaDisk::queued(Command& command, BlockOperation operation) {
-    // [ACS-3 7.23] The count is in the features register, the tag in the count register.
-    command.tag = static_cast<u8>(command.taskfile.count >> 3 & (kMostTags - 1));
     const u64 count = command.taskfile.features;
     const Range range{.lba = command.taskfile.lba & kMask48, .sectors = count == 0 ? 65536 : count};
     command.force_unit_access = (command.taskfile.device & kDeviceFua) != 0;

@@ -289,8 +289,8 @@ TEST_F(AtaDiskTest, LogsAreListedAndBounded) {
         ASSERT_EQ(begin({.command = opcode, .count = 1, .lba = 0}), Step::ToHost);
         EXPECT_EQ(command.protocol, opcode == 0x2f ? Protocol::PioIn : Protocol::DmaIn);
         EXPECT_EQ(command.buffer[0], 1) << "version";
-        EXPECT_EQ(command.buffer[2 * 0x10], 1) << "the queue's errors";
-        EXPECT_EQ(command.buffer[2 * 0x30], 2) << "identity";
+        EXPECT_EQ(command.buffer[0x20], 1) << "the queue's errors";
+        EXPECT_EQ(command.buffer[0x60], 2) << "identity";
     }
     ASSERT_EQ(begin({.command = 0x2f, .count = 2, .lba = 0x30}), Step::ToHost);
     EXPECT_EQ(command.buffer[8], 2) << "two pages";

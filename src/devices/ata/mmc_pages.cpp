@@ -8,6 +8,7 @@ namespace tessera::ata {
 namespace {
 
 constexpr u8 kDescribeInTime = 2;  // MSF
+constexpr u64 kFramesPerMinute = 4500;
 constexpr u8 kPersistent = 2;
 constexpr u8 kCurrent = 1;
 
@@ -70,7 +71,7 @@ MmcDrive::Answer MmcDrive::read_toc(Cdb cdb) {
         if (!in_time) return reply.put32(block);
         const u64 frames = std::min<u64>(block, 0xff'ffff) + kFirstTrackMsf;
         reply.put8(0);
-        reply.put8(std::min<u64>(frames / (75 * 60), 0xff));
+        reply.put8(std::min<u64>(frames / kFramesPerMinute, 0xff));
         reply.put8(frames / 75 % 60);
         reply.put8(frames % 75);
     };
@@ -106,7 +107,7 @@ MmcDrive::Answer MmcDrive::read_toc(Cdb cdb) {
             };
             const auto at = [&](u8 point, u64 block) {
                 const u64 frames = std::min<u64>(block, 0xff'ffff) + kFirstTrackMsf;
-                entry(point, static_cast<u8>(std::min<u64>(frames / (75 * 60), 0xff)),
+                entry(point, static_cast<u8>(std::min<u64>(frames / kFramesPerMinute, 0xff)),
                       static_cast<u8>(frames / 75 % 60), static_cast<u8>(frames % 75));
             };
             entry(0xa0, 1, 0, 0);
