@@ -41,6 +41,7 @@ void SataPart::add_drives(const MachineConfig& config) {
 
 void SataPart::add_controllers(MemoryMap& memory) {
     std::vector<ata::Drive*> all;
+    all.reserve(drives_.size());
     for (const auto& drive : drives_) all.push_back(drive.get());
     for (std::span<ata::Drive* const> rest = all; !rest.empty();) {
         const auto mine = rest.first(std::min(rest.size(), kPorts));
@@ -55,6 +56,7 @@ void SataPart::add_controllers(MemoryMap& memory) {
 
 std::vector<SataPart::Function> SataPart::functions() {
     std::vector<Function> functions;
+    functions.reserve(controllers_.size());
     for (const auto& controller : controllers_)
         functions.push_back({.name = fmt::format("AHCI {}", functions.size()),
                              .function = controller->chip.get(),

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "base/file.h"
 #include "backends/net/usernet/stack.h"
+#include "base/file.h"
 
 namespace tessera::net {
 

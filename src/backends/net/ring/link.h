@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "backends/net/net_backend.h"
-#include "base/file.h"
 #include "backends/net/ring/frame_ring.h"
+#include "base/file.h"
 #include "base/result.h"
 
 namespace tessera::net {
