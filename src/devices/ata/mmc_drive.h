@@ -39,7 +39,7 @@ public:
         u64 first_block = 0;
         u64 blocks = 0;  // to be read; 0: none
     };
-    [[nodiscard]] Answer execute(std::span<const u8, kBlockSize> command);
+    [[nodiscard]] Answer execute(std::span<const u8, kBlockSize> cdb);
     // The blocks could not be read.
     [[nodiscard]] Answer read_failed() { return refuse(kReadError); }
 
