@@ -25,10 +25,11 @@ struct UnixVsockTest : testing::Test, VsockPeer {
         vsock = *std::move(made);
         vsock->connect(this);
     }
-    ~UnixVsockTest() override {
+    ~UnixVsockTest() override { std::filesystem::remove_all(folder); }
+    // Before the peer is being destroyed.
+    void TearDown() override {
         if (vsock != nullptr) vsock->connect(nullptr);
         vsock.reset();
-        std::filesystem::remove_all(folder);
     }
     UnixVsockTest(const UnixVsockTest&) = delete;
     UnixVsockTest& operator=(const UnixVsockTest&) = delete;
