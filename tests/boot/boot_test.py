@@ -989,14 +989,14 @@ def case_embed():
     check(re.fullmatch(r"kernel: 6\.[0-9.a-z-]+\r?\n", result.stdout.decode()), f"said {result.stdout!r}")
 
 
-def main():
+def run(names, *options):
+    """The command line of a program of tests: cases are the functions among `names` called case_NAME. Sets OPTIONS."""
     global OPTIONS
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    cases = {name[5:]: f for name, f in names.items() if name.startswith("case_")}
     parser = argparse.ArgumentParser()
     parser.add_argument("--tessera", required=True)
-    parser.add_argument("--embed")
-    parser.add_argument("--pci-serial")
-    parser.add_argument("--vsock-guest")
+    for option in options:
+        parser.add_argument(option)
     parser.add_argument("case", choices=cases)
     OPTIONS = parser.parse_args()
     begin = time.monotonic()
@@ -1010,4 +1010,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(globals(), "--embed", "--pci-serial", "--vsock-guest"))

@@ -2,7 +2,6 @@
 
 usage: debian_test.py --tessera PROGRAM CASE
 """
-import argparse
 import hashlib
 import http.server
 import json
@@ -15,14 +14,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import boot_test  # noqa: E402
-from console import Console, Failure, check, equal  # noqa: E402
+from console import Console, check, equal  # noqa: E402
 
 DISK = boot_test.CACHE / "disk" / "root.img"
-OPTIONS = None
 
 
 def tool(*words):
@@ -58,8 +55,8 @@ def debian(folder, cpus, extra=(), disk_settings="", kernel="amd64", root="/dev/
     kernel, initrd = boot_test.guest(kernel)
     disk = pathlib.Path(folder) / "debian.qcow2"
     if not disk.exists():
-        tool(OPTIONS.tessera, "disk", "create", disk, "--backing-file", DISK, "--backing-format", "raw")
-    return Console([OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "1G", "--cpus", str(cpus),
+        tool(boot_test.OPTIONS.tessera, "disk", "create", disk, "--backing-file", DISK, "--backing-format", "raw")
+    return Console([boot_test.OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "1G", "--cpus", str(cpus),
                     "--cmdline", f"console=ttyS0 root={root}", "--disk", f"{disk},backing=on{disk_settings}", *extra])
 
 
@@ -136,8 +133,8 @@ def power_off(console):
 def check_file_system(folder):
     """The disk's file system and the image around it are whole."""
     disk, raw = pathlib.Path(folder) / "debian.qcow2", pathlib.Path(folder) / "debian.raw"
-    tool(OPTIONS.tessera, "disk", "check", disk)
-    tool(OPTIONS.tessera, "disk", "convert", disk, raw, "--backing", "on")
+    tool(boot_test.OPTIONS.tessera, "disk", "check", disk)
+    tool(boot_test.OPTIONS.tessera, "disk", "convert", disk, raw, "--backing", "on")
     tool("/sbin/e2fsck", "-f", "-n", raw)
 
 
@@ -156,11 +153,11 @@ def boot(cpus, again):
             check_network(console, card, server, content)
             check_hardware(console, card)
             if again:
-                console.ask("cp /tmp/file /root/kept")
+                console.ask("cp /tmp/file /srv/kept")
                 console.hushed = False
                 console.send("reboot\n")
                 log_in(console)
-                equal(console.ask("sha256sum < /root/kept").split()[0], hashlib.sha256(content).hexdigest(), "a file kept")
+                equal(console.ask("sha256sum < /srv/kept").split()[0], hashlib.sha256(content).hexdigest(), "a file kept")
                 check_system(console)
             power_off(console)
         check_file_system(folder)
@@ -202,22 +199,5 @@ def case_debian_ahci():
         check_file_system(folder)
 
 
-def main():
-    global OPTIONS
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tessera", required=True)
-    parser.add_argument("case", choices=cases)
-    OPTIONS = parser.parse_args()
-    begin = time.monotonic()
-    try:
-        cases[OPTIONS.case]()
-    except Failure as failure:
-        print(f"FAILED: {failure}", file=sys.stderr)
-        return 1
-    print(f"ok, {time.monotonic() - begin:.1f} s")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(boot_test.run(globals()))

@@ -5,7 +5,6 @@
 // CPU there.
 #pragma once
 
-#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,11 +26,10 @@ enum class Verdict : u8 {
 // What was found. `rate` and `vectors` only if a guest ran.
 struct Finding {
     Verdict verdict = Verdict::Missing;
-    std::string detail;               // the cause, for people: "open: Permission denied"
-    std::optional<double> rate;       // instructions per second at CPL 0, or at least so many
-    std::optional<bool> vectors;      // SSE instructions at CPL 0 work
-    bool nested = false;              // this host is a virtual machine itself
-    std::chrono::nanoseconds took{};  // the whole probe
+    std::string detail;           // the cause, for people: "open: Permission denied"
+    std::optional<double> rate;   // instructions per second at CPL 0, or at least so many
+    std::optional<bool> vectors;  // SSE instructions at CPL 0 work
+    bool nested = false;          // this host is a virtual machine itself
 
     [[nodiscard]] bool usable() const { return verdict == Verdict::Hardware; }
 };

@@ -1,6 +1,4 @@
 // Guest memory from translated code: page slots [soft-cpu.md 4.3, scheme F], with the TLB behind them.
-#include <algorithm>
-
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/jit/translator.h"
 

@@ -76,8 +76,8 @@ void reencode(Emitter& e, const Insn& in, const u8* bytes, const Operands& to) {
         return;
     }
     if (in.has(InsnFlag::HasModrm)) {
-        const unsigned opcode =
-            in.map == 0 && in.opcode == 0x82 ? 0x80 : in.opcode;  // its twin in 32-bit code
+        // 0x82 is the twin of 0x80 in 32-bit code.
+        const unsigned opcode = in.map == 0 && in.opcode == 0x82 ? 0x80 : in.opcode;
         e.put8(opcode ^ to.opcode_change);
         if (to.memory)
             e.operand(to.reg, to.m);

@@ -166,7 +166,7 @@ private:
     Checked check_stack(const Item& item, s32 offset, unsigned size, bool write, bool to_interpreter);
     void come_back(size_t stub) { stubs_[stub].back = e_.here(); }
 
-    // --- instructions (emit.cpp)
+    // --- instructions (emit.cpp; emit_stack.cpp, emit_system.cpp)
     void emit_item(const Item& item);
     void emit_op(const Item& item);
     void call_op(const Op* op, bool save);
