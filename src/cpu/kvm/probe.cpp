@@ -1,7 +1,6 @@
 #include "cpu/kvm/probe.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cpuid.h>
@@ -12,6 +11,7 @@
 #include <system_error>
 
 #include "base/file.h"
+#include "cpu/kvm/host.h"
 #include "cpu/kvm/probe_vm.h"
 
 namespace tessera::kvm {
@@ -19,23 +19,6 @@ namespace tessera::kvm {
 namespace {
 
 using std::chrono::nanoseconds;
-
-struct Capability {
-    long number;
-    std::string_view name;
-};
-// Without these there is no machine of ours [LINUX-KVM api 8]. All are in Linux 5.4.
-constexpr std::array kNeeded{
-    Capability{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
-    Capability{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
-    Capability{KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
-    Capability{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
-    Capability{KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM"},
-    Capability{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
-    Capability{KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
-    Capability{KVM_CAP_XCRS, "KVM_CAP_XCRS"},
-    Capability{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
-};
 
 [[nodiscard]] bool in_virtual_machine() {
     constexpr u32 kHypervisor = 1U << 31;  // [SDM 2A CPUID] ECX of leaf 1, which hypervisors set
@@ -79,11 +62,10 @@ void judge(const File& device, Finding& finding) {
         finding.detail = fmt::format("its interface is version {}, not {}", version, kApiVersion);
         return;
     }
-    for (const Capability& needed : kNeeded) {
-        if (ioctl(device.get(), KVM_CHECK_EXTENSION, needed.number) > 0) continue;
-        finding.detail += (finding.detail.empty() ? "it lacks " : ", ") + std::string(needed.name);
+    if (const std::string missing = missing_capabilities(device.get()); !missing.empty()) {
+        finding.detail = "it lacks " + missing;
+        return;
     }
-    if (!finding.detail.empty()) return;
 
     finding.verdict = Verdict::Refused;
     auto vm = ProbeVm::create(device.get());

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/types.h"
+#include "cpu/kvm/host.h"
 
 namespace tessera::kvm {
 
@@ -36,7 +37,7 @@ struct Finding {
 
 // Asks the KVM at `device_path`. Makes a virtual machine with one CPU and 64 KiB of memory, and lets go of
 // it.
-[[nodiscard]] Finding probe(const char* device_path = "/dev/kvm");
+[[nodiscard]] Finding probe(const char* device_path = kDevicePath);
 
 // What was found in a sentence, and where something can be done about it, what.
 [[nodiscard]] std::string describe(const Finding& finding);

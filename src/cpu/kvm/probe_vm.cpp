@@ -7,7 +7,8 @@
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <system_error>
+
+#include "cpu/kvm/host.h"
 
 namespace tessera::kvm {
 
@@ -27,10 +28,6 @@ constexpr std::array<u8, 21> kVectorCode{
     0x0f, 0x11, 0x04, 0x25, 0x10, 0xa0, 0x00, 0x00,  // movups [0xa010], xmm0
     0xf4};                                           // hlt
 
-[[nodiscard]] std::unexpected<Error> failed(const char* call) {
-    return fail(Errc::HostFailure, fmt::format("{}: {}", call, std::generic_category().message(errno)));
-}
-
 }  // namespace
 
 void ProbeVm::Unmap::operator()(void* address) const {
@@ -39,25 +36,26 @@ void ProbeVm::Unmap::operator()(void* address) const {
 
 Result<ProbeVm> ProbeVm::create(int device) {
     File vm(ioctl(device, KVM_CREATE_VM, 0));
-    if (!vm.is_open()) return failed("KVM_CREATE_VM");
+    if (!vm.is_open()) return call_failed("KVM_CREATE_VM");
     constexpr u64 kTssAddress = 0xfffb'd000;  // three pages that Intel's real mode needs
-    if (ioctl(vm.get(), KVM_SET_TSS_ADDR, kTssAddress) < 0) return failed("KVM_SET_TSS_ADDR");
+    if (ioctl(vm.get(), KVM_SET_TSS_ADDR, kTssAddress) < 0) return call_failed("KVM_SET_TSS_ADDR");
     void* memory = mmap(nullptr, kMemorySize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return failed("mmap");
+    if (memory == MAP_FAILED) return call_failed("mmap");
     Mapping memory_mapping(memory, Unmap{kMemorySize});
     const kvm_userspace_memory_region region{.slot = 0,
                                              .flags = 0,
                                              .guest_phys_addr = 0,
                                              .memory_size = kMemorySize,
                                              .userspace_addr = reinterpret_cast<u64>(memory)};
-    if (ioctl(vm.get(), KVM_SET_USER_MEMORY_REGION, &region) < 0) return failed("KVM_SET_USER_MEMORY_REGION");
+    if (ioctl(vm.get(), KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        return call_failed("KVM_SET_USER_MEMORY_REGION");
     File vcpu(ioctl(vm.get(), KVM_CREATE_VCPU, 0));
-    if (!vcpu.is_open()) return failed("KVM_CREATE_VCPU");
+    if (!vcpu.is_open()) return call_failed("KVM_CREATE_VCPU");
     const int run_size = ioctl(device, KVM_GET_VCPU_MMAP_SIZE, 0);
-    if (run_size < static_cast<int>(sizeof(kvm_run))) return failed("KVM_GET_VCPU_MMAP_SIZE");
+    if (run_size < static_cast<int>(sizeof(kvm_run))) return call_failed("KVM_GET_VCPU_MMAP_SIZE");
     void* run =
         mmap(nullptr, static_cast<size_t>(run_size), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.get(), 0);
-    if (run == MAP_FAILED) return failed("mmap of a vCPU");
+    if (run == MAP_FAILED) return call_failed("mmap of a vCPU");
     Mapping run_mapping(run, Unmap{static_cast<size_t>(run_size)});
     ProbeVm probe(std::move(vm), std::move(vcpu), std::move(memory_mapping), std::move(run_mapping));
     if (const Status entered = probe.enter_long_mode(); !entered) return std::unexpected(entered.error());
@@ -74,7 +72,7 @@ Status ProbeVm::enter_long_mode() {
     std::ranges::copy(kVectorCode, memory() + kVectors);
 
     kvm_sregs sregs{};
-    if (ioctl(vcpu_.get(), KVM_GET_SREGS, &sregs) < 0) return failed("KVM_GET_SREGS");
+    if (ioctl(vcpu_.get(), KVM_GET_SREGS, &sregs) < 0) return call_failed("KVM_GET_SREGS");
     // [SDM 3A 2.5, 2.2.1] PE MP ET NE WP PG; PAE OSFXSR OSXMMEXCPT; LME LMA.
     sregs.cr0 = 0x8001'0033;
     sregs.cr3 = kPml4;
@@ -99,7 +97,7 @@ Status ProbeVm::enter_long_mode() {
     sregs.cs.type = 11;
     sregs.cs.db = 0;
     sregs.cs.l = 1;
-    if (ioctl(vcpu_.get(), KVM_SET_SREGS, &sregs) < 0) return failed("KVM_SET_SREGS");
+    if (ioctl(vcpu_.get(), KVM_SET_SREGS, &sregs) < 0) return call_failed("KVM_SET_SREGS");
     return {};
 }
 
@@ -108,9 +106,9 @@ Result<u32> ProbeVm::execute(u64 rip, u64 rcx) {
     regs.rip = rip;
     regs.rcx = rcx;
     regs.rflags = 2;
-    if (ioctl(vcpu_.get(), KVM_SET_REGS, &regs) < 0) return failed("KVM_SET_REGS");
+    if (ioctl(vcpu_.get(), KVM_SET_REGS, &regs) < 0) return call_failed("KVM_SET_REGS");
     while (ioctl(vcpu_.get(), KVM_RUN, 0) < 0)
-        if (errno != EINTR && errno != EAGAIN) return failed("KVM_RUN");
+        if (errno != EINTR && errno != EAGAIN) return call_failed("KVM_RUN");
     return static_cast<const kvm_run*>(run_.get())->exit_reason;
 }
 
