@@ -78,7 +78,8 @@ unsigned Host::most_cpus() const {
 Result<std::vector<kvm_cpuid_entry2>> Host::supported_cpuid() const {
     // The kernel says E2BIG until there is room for all.
     for (u32 count = 128; count <= 4096; count *= 2) {
-        std::vector<u64> buffer((sizeof(kvm_cpuid2) + count * sizeof(kvm_cpuid_entry2)) / sizeof(u64) + 1);
+        std::vector<u64> buffer((sizeof(kvm_cpuid2) + u64{count} * sizeof(kvm_cpuid_entry2)) / sizeof(u64) +
+                                1);
         auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
         list->nent = count;
         if (ioctl(device_.get(), KVM_GET_SUPPORTED_CPUID, list) == 0) {

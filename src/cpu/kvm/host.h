@@ -1,13 +1,13 @@
 // The host's KVM: /dev/kvm, opened, with everything that a machine of ours needs. [LINUX-KVM api]
 #pragma once
 
-#include <linux/kvm.h>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
 #include "base/types.h"
+#include "cpu/kvm/linux_kvm.h"
 
 namespace tessera::kvm {
 

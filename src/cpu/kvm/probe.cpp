@@ -6,12 +6,12 @@
 #include <cpuid.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <system_error>
 
 #include "base/file.h"
 #include "cpu/kvm/host.h"
+#include "cpu/kvm/linux_kvm.h"
 #include "cpu/kvm/probe_vm.h"
 
 namespace tessera::kvm {

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <chrono>
-#include <linux/kvm.h>
 #include <memory>
 #include <span>
 
 #include "base/file.h"
 #include "base/result.h"
 #include "base/types.h"
+#include "cpu/kvm/linux_kvm.h"
 
 namespace tessera::kvm {
 
