@@ -4,7 +4,9 @@
 #include <array>
 #include <ctime>
 #include <fmt/format.h>
+#include <functional>
 #include <optional>
+#include <tuple>
 
 namespace tessera::app {
 
@@ -33,6 +35,7 @@ std::string text_of(const Statistic& figure) {
             if (figure.whole == 0) return "-";
             return fmt::format("{:.2f} %",
                                100.0 * static_cast<double>(figure.value) / static_cast<double>(figure.whole));
+        case Statistic::Unit::Exits: break;  // have a table of their own
     }
     return {};
 }
@@ -110,6 +113,7 @@ std::vector<std::string_view> engine_names(const std::vector<VmStatistics::OneCp
 void add_engine(Table& table, const std::vector<VmStatistics::OneCpu>& cpus) {
     for (const std::string_view name : engine_names(cpus)) {
         std::vector<std::string> cells;
+        cells.reserve(cpus.size() + 1);
         std::optional<Statistic> sum;
         for (const auto& cpu : cpus) {
             const Statistic* figure = find(cpu, name);
@@ -119,9 +123,56 @@ void add_engine(Table& table, const std::vector<VmStatistics::OneCpu>& cpus) {
             sum->value += figure->value;
             sum->whole += figure->whole;
         }
+        if (sum && sum->unit == Statistic::Unit::Exits) continue;
         if (cpus.size() > 1 && sum) cells.push_back(text_of(*sum));
         table.row(name, cells);
     }
+}
+
+// The exits of all CPUs, those that took the most time first; reasons that never came up are not shown.
+std::vector<Statistic> exits_of(const std::vector<VmStatistics::OneCpu>& cpus) {
+    std::vector<Statistic> exits;
+    for (const auto& cpu : cpus)
+        for (const Statistic& figure : cpu.engine) {
+            if (figure.unit != Statistic::Unit::Exits || figure.value == 0) continue;
+            const auto known = std::ranges::find(exits, figure.name, &Statistic::name);
+            if (known == exits.end()) {
+                exits.push_back(figure);
+                continue;
+            }
+            known->value += figure.value;
+            known->whole += figure.whole;
+        }
+    std::ranges::sort(exits, std::ranges::greater(),
+                      [](const Statistic& one) { return std::tuple(one.whole, one.value, one.name); });
+    return exits;
+}
+
+// Why the CPUs left the guest's code, how often, and what that cost of the time they had.
+std::string exits_table(const std::vector<VmStatistics::OneCpu>& cpus) {
+    const std::vector<Statistic> exits = exits_of(cpus);
+    if (exits.empty()) return {};
+    u64 running_ns = 0;
+    for (const auto& cpu : cpus) running_ns += cpu.work.running_ns;
+    Table table;
+    table.row("exits, by reason", {"count", "ns each", "of the time"});
+    const auto row = [&](std::string_view name, u64 count, u64 ns) {
+        const bool timed = ns != 0;
+        table.row(name, {grouped(count), timed ? grouped(ns / count) : "-",
+                         timed && running_ns != 0
+                             ? fmt::format("{:.2f} %",
+                                           100.0 * static_cast<double>(ns) / static_cast<double>(running_ns))
+                             : "-"});
+    };
+    u64 count = 0;
+    u64 ns = 0;
+    for (const Statistic& one : exits) {
+        row(one.name, one.value, one.whole);
+        count += one.value;
+        ns += one.whole;
+    }
+    if (exits.size() > 1) row("all exits", count, ns);
+    return table.take();
 }
 
 }  // namespace
@@ -148,9 +199,10 @@ std::string statistics_table(const VmStatistics& statistics, std::chrono::steady
     add_engine(table, cpus);
     const std::chrono::duration<double, std::milli> start = statistics.first_entry - begin;
     const bool entered = statistics.first_entry != std::chrono::steady_clock::time_point();
-    return fmt::format(
-        "tessera: {} since the start, {} resets{}\n{}", seconds(statistics.elapsed_ns), statistics.resets,
-        entered ? fmt::format(", first instruction after {:.1f} ms", start.count()) : "", table.take());
+    return fmt::format("tessera: {} since the start, {} resets{}\n{}{}", seconds(statistics.elapsed_ns),
+                       statistics.resets,
+                       entered ? fmt::format(", first instruction after {:.1f} ms", start.count()) : "",
+                       table.take(), exits_table(cpus));
 }
 
 }  // namespace tessera::app

@@ -91,5 +91,26 @@ TEST(StatisticsTest, AnEngineThatDoesNotCountInstructionsHasNoSuchLine) {
     EXPECT_EQ(line(table, "MIPS while it ran"), "no such line");
 }
 
+TEST(StatisticsTest, ExitsAreShownByReasonWithTheirCost) {
+    using enum Statistic::Unit;
+    VmStatistics s{
+        .elapsed_ns = 1, .resets = 0, .first_entry = {}, .cpus = {cpu(1, 6'000'000), cpu(1, 2'000'000)}};
+    s.cpus[0].engine = {{.name = "blocks", .value = 5},
+                        {.name = "CPUID", .value = 4, .unit = Exits, .whole = 0},
+                        {.name = "never", .value = 0, .unit = Exits, .whole = 0},
+                        {.name = "port I/O", .value = 1'000, .unit = Exits, .whole = 1'500'000}};
+    s.cpus[1].engine = {{.name = "port I/O", .value = 1'000, .unit = Exits, .whole = 500'000},
+                        {.name = "MMIO", .value = 10, .unit = Exits, .whole = 40'000}};
+    const std::string table = statistics_table(s, kBegin);
+    EXPECT_EQ(line(table, "exits, by reason"), "count ns each of the time");
+    EXPECT_EQ(line(table, "port I/O"), "2,000 1,000 25.00 %") << "of both CPUs";
+    EXPECT_EQ(line(table, "MMIO"), "10 4,000 0.50 %");
+    EXPECT_EQ(line(table, "CPUID"), "4 - -") << "not measured";
+    EXPECT_EQ(line(table, "all exits"), "2,014 1,012 25.50 %");
+    EXPECT_EQ(line(table, "never"), "no such line");
+    EXPECT_EQ(line(table, "blocks"), "5 - 5");
+    EXPECT_LT(table.find("port I/O"), table.find("MMIO")) << "the dearest first";
+}
+
 }  // namespace
 }  // namespace tessera::app

@@ -32,12 +32,14 @@ struct Exit {
 
 // A figure about a CPU's work, for people. The same figures of several CPUs add up.
 struct Statistic {
-    enum class Unit : u8 { Count, Bytes, Ratio };
+    // Exits: occasions on which the CPU stopped executing the guest's instructions as it does best, to have
+    // something done. They are shown with their cost.
+    enum class Unit : u8 { Count, Bytes, Ratio, Exits };
 
     std::string_view name;  // a literal, the same for every CPU
     u64 value = 0;
     Unit unit = Unit::Count;
-    u64 whole = 0;  // with Ratio: what `value` is a part of
+    u64 whole = 0;  // with Ratio: what `value` is a part of; with Exits: nanoseconds, 0 if not measured
 };
 
 // One virtual CPU. run(), state() and set_state() are called by one thread at a time; kick() by any.
