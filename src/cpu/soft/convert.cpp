@@ -5,6 +5,16 @@
 
 namespace tessera::soft {
 
+namespace {
+
+EventKind kind_of_event(const State& in) {
+    constexpr u8 kFirstInterrupt = 32;
+    if (in.event_is_interrupt || in.event_vector >= kFirstInterrupt) return EventKind::External;
+    return in.event_vector == kNmi ? EventKind::Nmi : EventKind::Exception;
+}
+
+}  // namespace
+
 void export_state(const Vcpu& c, State& out) {
     for (unsigned i = 0; i < 16; ++i) out.gpr[i] = c.reg[i];
     out.rip = c.rip;
@@ -33,11 +43,14 @@ void export_state(const Vcpu& c, State& out) {
     out.nmi_blocked = c.nmi_blocked;
     out.nmi_pending = c.nmi_pending;
     out.paravirt_eoi_offered = c.paravirt_eoi_offered;
-    const Fault event = c.event_to_repeat.value_or(Fault{});
+    const Event event = c.event_to_repeat.value_or(Event{});
     out.event_valid = c.event_to_repeat.has_value();
-    out.event_vector = event.vector;
-    out.event_has_error = event.has_error;
-    out.event_error = event.error;
+    out.event_vector = event.fault.vector;
+    out.event_is_interrupt = event.kind == EventKind::External;
+    out.event_has_error = event.fault.has_error;
+    out.event_error = event.fault.error;
+    out.other_msrs = c.other_msrs;
+    out.other_components = c.other_components;
 }
 
 void import_state(Vcpu& c, const State& in) {
@@ -75,8 +88,11 @@ void import_state(Vcpu& c, const State& in) {
     c.paravirt_clock_stale = true;
     c.event_to_repeat.reset();
     if (in.event_valid)
-        c.event_to_repeat =
-            Fault{.vector = in.event_vector, .has_error = in.event_has_error, .error = in.event_error};
+        c.event_to_repeat = Event{
+            .kind = kind_of_event(in),
+            .fault = {.vector = in.event_vector, .has_error = in.event_has_error, .error = in.event_error}};
+    c.other_msrs = in.other_msrs;
+    c.other_components = in.other_components;
     c.pending_db = 0;
     c.delivering = false;
     c.monitor_address = 0;

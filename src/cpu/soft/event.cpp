@@ -394,10 +394,9 @@ bool service_events(Vcpu& c) {
     }
     if (c.activity == Activity::Shutdown) return false;
     if (c.event_to_repeat) {
-        const Fault fault = *c.event_to_repeat;
+        const Event event = *c.event_to_repeat;
         c.event_to_repeat.reset();
-        return deliver_with_faults(c, fault.vector < 32 ? EventKind::Exception : EventKind::External, fault),
-               true;
+        return deliver_with_faults(c, event.kind, event.fault), true;
     }
     // [SDM 3A table 6-2] Traps of the last instruction, then NMI, then interrupts.
     if (c.pending_db != 0 && !(c.shadow && c.shadow_mov_ss)) {

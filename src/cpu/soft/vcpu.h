@@ -73,6 +73,11 @@ struct Fault {
     u32 error = 0;
 };
 
+struct Event {
+    EventKind kind = EventKind::Exception;
+    Fault fault;
+};
+
 // Where translated code finds the target of an indirect branch.
 struct TargetEntry {
     u64 rip = 0;
@@ -193,7 +198,7 @@ struct Vcpu {
     bool paravirt_eoi_offered = false;  // paravirt.h
     bool paravirt_clock_stale = false;  // the guest's clock page waits for the next look at events
     std::optional<u8> sipi_pending;
-    std::optional<Fault> event_to_repeat;  // from x86::State::event_valid: its delivery begins anew
+    std::optional<Event> event_to_repeat;  // from x86::State::event_valid: its delivery begins anew
     bool step_trap = false;   // TF was set when the instruction began; cleared by what takes no trap (INT n)
     u64 pending_db = 0;       // DR6 bits to be reported by the #DB after this instruction
     u64 monitor_address = 0;  // MONITOR's line, physical; 0 when not armed
@@ -240,6 +245,10 @@ struct Vcpu {
     EventKind delivering_kind = EventKind::Exception;
     EventKind fault_kind = EventKind::Exception;  // what `fault` is, while events are delivered
     u8 delivering_vector = 0;
+
+    // --- what x86::State brings from other engines; nothing here reads it
+    std::vector<x86::MsrValue> other_msrs;
+    std::vector<x86::XsaveComponent> other_components;
 
     // --- surroundings
     unsigned index = 0;

@@ -31,7 +31,10 @@ State init_state(const State& before) {
     s.msr = before.msr;
     s.msr.efer = efer_after_init;
     // The software that named these addresses is gone.
-    s.msr.kvm_system_time = s.msr.kvm_pv_eoi = 0;
+    s.msr.kvm_system_time = s.msr.kvm_pv_eoi = s.msr.kvm_steal_time = 0;
+    s.msr.kvm_async_pf = s.msr.kvm_async_pf_vector = 0;
+    s.other_msrs = before.other_msrs;
+    s.other_components = before.other_components;
     // CD and NW are kept by INIT.
     s.cr0 = cr0::kEt | (before.cr0 & (cr0::kCd | cr0::kNw));
     return s;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <vector>
 
 #include "base/types.h"
 
@@ -113,10 +114,25 @@ struct Msrs {
     u64 tsc_adjust = 0;
     u64 xss = 0;
     u64 mcg_status = 0;
-    u64 kvm_wall_clock = 0, kvm_system_time = 0, kvm_pv_eoi = 0;  // 0x4b564d00, 01, 04
-    // GAP: no performance counters, no debugctl/LBR, no microcode update
+    u64 kvm_wall_clock = 0, kvm_system_time = 0, kvm_pv_eoi = 0;        // 0x4b564d00, 01, 04
+    u64 kvm_async_pf = 0, kvm_async_pf_vector = 0, kvm_steal_time = 0;  // 0x4b564d02, 06, 03
+    u64 kvm_poll_control = 1;                                           // 0x4b564d05
+    // GAP: performance counters, debugctl/LBR and the microcode update have no fields (see other_msrs)
 
     friend bool operator==(const Msrs&, const Msrs&) = default;
+};
+
+// An MSR without a field in Msrs.
+struct MsrValue {
+    u32 index = 0;
+    u64 value = 0;
+    friend bool operator==(const MsrValue&, const MsrValue&) = default;
+};
+// A component of the XSAVE area beyond x87, SSE and AVX, as the standard form has it [SDM 1 13.4.3].
+struct XsaveComponent {
+    u8 number = 0;  // its bit in XCR0 [SDM 1 13.1]
+    std::vector<u8> bytes;
+    friend bool operator==(const XsaveComponent&, const XsaveComponent&) = default;
 };
 
 enum class Activity : u8 { Running, Halted, Shutdown, WaitForSipi };
@@ -147,12 +163,19 @@ struct State {
     // The interrupt in service may be ended by clearing a bit in memory (kvm_pv_eoi), and the guest had not
     // been seen to do so.
     bool paravirt_eoi_offered = false;
-    // An exception or interrupt whose delivery was begun and must be repeated: none when vector_valid is
-    // false.
+    // An exception, interrupt or NMI whose delivery was begun and must be repeated: none when event_valid is
+    // false. Vectors from 32 on are interrupts, and so are lower ones that say it; NMI is vector 2 otherwise.
     bool event_valid = false;
     u8 event_vector = 0;
+    bool event_is_interrupt = false;
     bool event_has_error = false;
     u32 event_error = 0;
+
+    // What a guest has of its host's processor beyond all this. Engines without these features (the software
+    // CPU) carry it unread, so that it is there when the guest comes back. By number, each once; components
+    // in their initial state are left out.
+    std::vector<MsrValue> other_msrs;
+    std::vector<XsaveComponent> other_components;
 
     friend bool operator==(const State&, const State&) = default;
 };
