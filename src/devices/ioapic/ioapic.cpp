@@ -39,6 +39,10 @@ constexpr bool width_fits(Window window, std::size_t width) {
     return width == 4 || (window != Window::IOWIN && (width == 1 || width == 2));
 }
 
+Status refuse_state() {
+    return fail(Errc::CorruptState, "I/O APIC: the saved state holds values no I/O APIC can have");
+}
+
 }  // namespace
 
 IoStatus IoApic::read(u64 offset, std::span<std::byte> out) {
@@ -181,9 +185,13 @@ Status IoApic::load(StateVisitor& v) {
     State next;
     next.table.fill(Redirection::Masked);
     visit(v, next);
-    if (v.corrupt() || !valid(next))
-        return fail(Errc::CorruptState, "I/O APIC: the saved state holds values no I/O APIC can have");
-    state_ = next;
+    if (v.corrupt()) return refuse_state();
+    return restore(next);
+}
+
+Status IoApic::restore(const State& state) {
+    if (!valid(state)) return refuse_state();
+    state_ = state;
     return {};
 }
 

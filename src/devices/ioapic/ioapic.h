@@ -41,7 +41,6 @@ public:
     void visit_state(StateVisitor& v) { visit(v, state_); }
     Status load(StateVisitor& v);
 
-private:
     using Entry = Flags<Redirection>;
 
     struct State {
@@ -50,7 +49,11 @@ private:
         u32 levels = 0;  // what the pins' devices request
         std::array<Entry, kPins> table{};
     };
+    [[nodiscard]] const State& state() const { return state_; }
+    // Refuses what no I/O APIC can be. Sends nothing.
+    Status restore(const State& state);
 
+private:
     static void visit(StateVisitor& v, State& s);
     [[nodiscard]] static bool valid(const State& s);
     [[nodiscard]] u32 read_selected() const;

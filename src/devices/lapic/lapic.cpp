@@ -27,6 +27,10 @@ constexpr DeliveryMode delivery_mode_of(u32 lvt) {
     return static_cast<DeliveryMode>(lvt >> 8 & 7);
 }
 
+Status refuse_state() {
+    return fail(Errc::CorruptState, "local APIC: the saved state holds values no local APIC can have");
+}
+
 }  // namespace
 
 Lapic::Lapic(const Config& config, const Clock& clock, const TscSource& tsc, TimerQueue& timers,
@@ -460,16 +464,26 @@ bool Lapic::valid(const State& s) const {
 }
 
 Status Lapic::load(StateVisitor& v) {
-    State next = initial_state(0);
-    LapicTimer::State timer;
-    visit(v, next);
-    LapicTimer::visit(v, timer);
-    if (v.corrupt() || !valid(next) || !LapicTimer::valid(timer))
-        return fail(Errc::CorruptState, "local APIC: the saved state holds values no local APIC can have");
+    Saved next{.registers = initial_state(0), .timer = {}};
+    visit(v, next.registers);
+    LapicTimer::visit(v, next.timer);
+    if (v.corrupt()) return refuse_state();
+    return restore(next);
+}
+
+Lapic::Saved Lapic::saved() {
+    if (!inbox_.empty()) merge_inbox();
+    run_timer();
+    refresh();
+    return {.registers = state_, .timer = timer_.state()};
+}
+
+Status Lapic::restore(const Saved& saved) {
+    if (!valid(saved.registers) || !LapicTimer::valid(saved.timer)) return refuse_state();
     inbox_.clear();
-    inbox_.restore_pins(next.pins);
-    state_ = next;
-    timer_.restore(timer);
+    inbox_.restore_pins(saved.registers.pins);
+    state_ = saved.registers;
+    timer_.restore(saved.timer);
     publish();
     refresh();
     return {};

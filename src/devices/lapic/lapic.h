@@ -87,9 +87,6 @@ public:
     void visit_state(StateVisitor& v);
     Status load(StateVisitor& v);
 
-private:
-    enum class Mode : u8 { Disabled, Xapic, X2apic };
-
     struct State {
         u64 apic_base = 0;
         u8 tpr = 0;
@@ -106,6 +103,18 @@ private:
         u32 events = 0;  // Post bits taken from the inbox for take_events(), with the start-up vector
         u8 pins = 0;     // as last seen
     };
+    // For those who keep the same APIC in another form.
+    struct Saved {
+        State registers;
+        LapicTimer::State timer;
+    };
+    // Everything, with what has fallen due by now taken in.
+    [[nodiscard]] Saved saved();
+    // Refuses what no local APIC can be. Its CPU is to look at its interrupts after that.
+    Status restore(const Saved& saved);
+
+private:
+    enum class Mode : u8 { Disabled, Xapic, X2apic };
 
     [[nodiscard]] static State initial_state(u64 apic_base);
     static void visit(StateVisitor& v, State& s);

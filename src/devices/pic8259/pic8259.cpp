@@ -5,6 +5,10 @@ namespace tessera::pic8259 {
 namespace {
 constexpr u16 kDrivenPins = static_cast<u16>(~(1u << kCascadeLevel));
 constexpr u8 kFloatingBus = 0xff;
+
+Status refuse_state() {
+    return fail(Errc::CorruptState, "8259A pair: the saved state holds values no 8259A can have");
+}
 }  // namespace
 
 u8 Pic8259Pair::master_lines() const {
@@ -95,33 +99,39 @@ void Pic8259Pair::reset() {
 }
 
 void Pic8259Pair::visit_state(StateVisitor& v) {
-    Chip::State master = master_.state();
-    Chip::State slave = slave_.state();
-    Chip::visit(v, 10, master);
-    Chip::visit(v, 30, slave);
-    v.field(1, "lines", lines_);
-    v.field(2, "cascade", cascade_);
+    State now = state();
+    visit(v, now);
 }
 
-Status Pic8259Pair::load(StateVisitor& v) {
-    Chip::State master;
-    Chip::State slave;
-    u16 lines = 0;
-    u8 cascade = 0;
+void Pic8259Pair::visit(StateVisitor& v, State& s) {
+    auto& [master, slave, lines, cascade] = s;
     Chip::visit(v, 10, master);
     Chip::visit(v, 30, slave);
     v.field(1, "lines", lines);
     v.field(2, "cascade", cascade);
-    const bool latches_fit = (slave.latched & ~(lines >> 8)) == 0;
+}
+
+bool Pic8259Pair::valid(const State& s) {
+    const bool latches_fit = (s.slave.latched & ~(s.lines >> 8)) == 0;
     const bool elcr_fits =
-        (master.level_inputs & ~kElcr1Writable) == 0 && (slave.level_inputs & ~kElcr2Writable) == 0;
-    if (v.corrupt() || !Chip::valid(master) || !Chip::valid(slave) || (lines & ~kDrivenPins) != 0 ||
-        cascade > 1 || !latches_fit || !elcr_fits)
-        return fail(Errc::CorruptState, "8259A pair: the saved state holds values no 8259A can have");
-    master_.restore(master);
-    slave_.restore(slave);
-    lines_ = lines;
-    cascade_ = cascade;
+        (s.master.level_inputs & ~kElcr1Writable) == 0 && (s.slave.level_inputs & ~kElcr2Writable) == 0;
+    return Chip::valid(s.master) && Chip::valid(s.slave) && (s.lines & ~kDrivenPins) == 0 && s.cascade < 2 &&
+           latches_fit && elcr_fits;
+}
+
+Status Pic8259Pair::load(StateVisitor& v) {
+    State next;
+    visit(v, next);
+    if (v.corrupt()) return refuse_state();
+    return restore(next);
+}
+
+Status Pic8259Pair::restore(const State& state) {
+    if (!valid(state)) return refuse_state();
+    master_.restore(state.master);
+    slave_.restore(state.slave);
+    lines_ = state.lines;
+    cascade_ = state.cascade;
     intr_.restore_level(master_.interrupt_output(master_lines()));
     return {};
 }

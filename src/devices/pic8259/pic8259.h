@@ -41,6 +41,18 @@ public:
     void visit_state(StateVisitor& v);
     Status load(StateVisitor& v);
 
+    struct State {
+        Chip::State master;
+        Chip::State slave;
+        u16 lines = 0;   // levels of the 16 pins
+        u8 cascade = 0;  // the slave's INT as the master last saw it
+    };
+    [[nodiscard]] State state() const {
+        return {.master = master_.state(), .slave = slave_.state(), .lines = lines_, .cascade = cascade_};
+    }
+    // Refuses what no 8259A pair can be. INTR has its new level afterwards; its other end is not told.
+    Status restore(const State& state);
+
 private:
     enum class Range : u8 { Master, Slave, Elcr };
 
@@ -55,6 +67,8 @@ private:
         const Range range_;
     };
 
+    static void visit(StateVisitor& v, State& s);
+    [[nodiscard]] static bool valid(const State& s);
     [[nodiscard]] u8 master_lines() const;
     [[nodiscard]] u8 slave_lines() const { return static_cast<u8>(lines_ >> 8); }
     u8 read_port(Range range, unsigned offset);
@@ -64,8 +78,8 @@ private:
 
     Chip master_;
     Chip slave_;
-    u16 lines_ = 0;   // levels of the 16 pins
-    u8 cascade_ = 0;  // the slave's INT as the master last saw it
+    u16 lines_ = 0;   // State::lines
+    u8 cascade_ = 0;  // State::cascade
     IrqLine intr_;
     Ports master_ports_{*this, Range::Master};
     Ports slave_ports_{*this, Range::Slave};

@@ -10,17 +10,21 @@ constexpr u64 kNsPerSecond = 1'000'000'000;
 // [PIIX 2.5.5] Bit 4 changes with every refresh request, which a PC programs to about 15 us.
 constexpr u64 kRefreshNs = 15'085;
 
-Counter::Tick tick_at(u64 ns) {
-    return static_cast<Counter::Tick>(u128{ns} * Pit8254::kInputHz / kNsPerSecond);
-}
-
-// The first moment that belongs to the tick.
-u64 ns_of(Counter::Tick tick) {
-    const u128 ns = (static_cast<u128>(tick) * kNsPerSecond + Pit8254::kInputHz - 1) / Pit8254::kInputHz;
-    return static_cast<u64>(std::min(ns, u128{Timer::kIdle - 1}));
+Status refuse_state() {
+    return fail(Errc::CorruptState, "8254: the saved state holds values no 8254 can have");
 }
 
 }  // namespace
+
+Counter::Tick Pit8254::tick_at(u64 ns) {
+    return static_cast<Counter::Tick>(u128{ns} * kInputHz / kNsPerSecond);
+}
+
+// The first moment that belongs to the tick.
+u64 Pit8254::ns_of(Counter::Tick tick) {
+    const u128 ns = (static_cast<u128>(tick) * kNsPerSecond + kInputHz - 1) / kInputHz;
+    return static_cast<u64>(std::min(ns, u128{Timer::kIdle - 1}));
+}
 
 Counter::Tick Pit8254::now() const {
     return tick_at(clock_.now_ns());
@@ -125,38 +129,47 @@ void Pit8254::reset() {
     sync();
 }
 
+Pit8254::State Pit8254::state() const {
+    State now{.counters = {}, .port61 = port61_, .earliest_ns = earliest_ns_, .wire = 0};
+    for (unsigned i = 0; i < kCounters; ++i) now.counters[i] = counters_[i].state();
+    now.wire = out0_.is_high() ? 1 : 0;
+    return now;
+}
+
 void Pit8254::visit_state(StateVisitor& v) {
-    for (unsigned i = 0; i < kCounters; ++i) {
-        Counter::State s = counters_[i].state();
-        Counter::visit(v, 10 + i * 30, s);
-    }
-    v.field(1, "port61", port61_);
-    v.field(2, "earliest_ns", earliest_ns_);
-    u8 wire = out0_.is_high() ? 1 : 0;
+    State now = state();
+    visit(v, now);
+}
+
+void Pit8254::visit(StateVisitor& v, State& s) {
+    auto& [counters, port61, earliest_ns, wire] = s;
+    for (unsigned i = 0; i < kCounters; ++i) Counter::visit(v, 10 + i * 30, counters[i]);
+    v.field(1, "port61", port61);
+    v.field(2, "earliest_ns", earliest_ns);
     v.field(3, "wire", wire);
 }
 
+bool Pit8254::valid(const State& s) {
+    for (const Counter::State& counter : s.counters)
+        if (!Counter::valid(counter)) return false;
+    const u8 gate2 = Flags<Port61>(s.port61).has(Port61::Gate2) ? 1 : 0;
+    return s.wire < 2 && (s.port61 & ~kPort61Writable) == 0 && s.counters[0].gate == 1 &&
+           s.counters[1].gate == 1 && s.counters[2].gate == gate2;
+}
+
 Status Pit8254::load(StateVisitor& v) {
-    std::array<Counter::State, kCounters> next;
-    u8 port61 = 0;
-    u64 earliest_ns = 0;
-    bool valid = true;
-    for (unsigned i = 0; i < kCounters; ++i) {
-        Counter::visit(v, 10 + i * 30, next[i]);
-        valid = valid && Counter::valid(next[i]);
-    }
-    v.field(1, "port61", port61);
-    v.field(2, "earliest_ns", earliest_ns);
-    u8 wire = 0;
-    v.field(3, "wire", wire);
-    valid = valid && wire < 2 && (port61 & ~kPort61Writable) == 0 && next[0].gate == 1 && next[1].gate == 1 &&
-            next[2].gate == (Flags<Port61>(port61).has(Port61::Gate2) ? 1 : 0);
-    if (v.corrupt() || !valid)
-        return fail(Errc::CorruptState, "8254: the saved state holds values no 8254 can have");
-    for (unsigned i = 0; i < kCounters; ++i) counters_[i].restore(next[i]);
-    port61_ = port61;
-    earliest_ns_ = earliest_ns;
-    out0_.restore_level(wire != 0);
+    State next;
+    visit(v, next);
+    if (v.corrupt()) return refuse_state();
+    return restore(next);
+}
+
+Status Pit8254::restore(const State& state) {
+    if (!valid(state)) return refuse_state();
+    for (unsigned i = 0; i < kCounters; ++i) counters_[i].restore(state.counters[i]);
+    port61_ = state.port61;
+    earliest_ns_ = state.earliest_ns;
+    out0_.restore_level(state.wire != 0);
     Counter ahead = counters_[0];  // looking ahead changes nothing in what was loaded
     arm(ahead.next_rise(now()));
     return {};

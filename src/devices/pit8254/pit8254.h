@@ -40,6 +40,20 @@ public:
     void visit_state(StateVisitor& v);
     Status load(StateVisitor& v);
 
+    struct State {
+        std::array<Counter::State, kCounters> counters;
+        u8 port61 = 0;        // the writable bits
+        u64 earliest_ns = 0;  // no rise by itself before (kShortestPeriodNs)
+        u8 wire = 0;          // what OUT 0's wire shows
+    };
+    [[nodiscard]] State state() const;
+    // Refuses what no 8254 can be. The wire's other end is not told its level.
+    Status restore(const State& state);
+
+    // The clock tick that `ns` of the clock belong to, and the first moment of a tick.
+    [[nodiscard]] static Counter::Tick tick_at(u64 ns);
+    [[nodiscard]] static u64 ns_of(Counter::Tick tick);
+
 private:
     class CounterPorts final : public IoDevice {
     public:
@@ -60,6 +74,8 @@ private:
         Pit8254& pit_;
     };
 
+    static void visit(StateVisitor& v, State& s);
+    [[nodiscard]] static bool valid(const State& s);
     [[nodiscard]] Counter::Tick now() const;
     void write_control(u8 value);
     [[nodiscard]] u8 read_port61();
