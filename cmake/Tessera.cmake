@@ -84,3 +84,19 @@ function(tessera_fuzz name)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   set_property(GLOBAL APPEND PROPERTY TESSERA_FUZZERS ${name})
 endfunction()
+
+# tessera_pvh_guest(NAME SOURCE): NAME.elf in the binary folder, a guest in assembly written with tests/pvh/pvh.inc;
+# the target NAME_guest makes it. Does nothing where there is no nasm.
+find_program(NASM_PROGRAM nasm)
+function(tessera_pvh_guest name source)
+  if(NOT NASM_PROGRAM)
+    message(WARNING "nasm is missing, so the guest ${name} is left out (tools/dev setup installs it)")
+    return()
+  endif()
+  set(image ${CMAKE_CURRENT_BINARY_DIR}/${name}.elf)
+  set(frame ${CMAKE_SOURCE_DIR}/tests/pvh)
+  add_custom_command(OUTPUT ${image}
+    COMMAND ${NASM_PROGRAM} -f bin -Werror -I ${frame}/ -o ${image} ${CMAKE_CURRENT_SOURCE_DIR}/${source}
+    DEPENDS ${source} ${frame}/pvh.inc ${frame}/end.inc VERBATIM)
+  add_custom_target(${name}_guest ALL DEPENDS ${image})
+endfunction()
