@@ -16,7 +16,8 @@ using net::Choice;
 using net::NetKind;
 using usernet::IpAddress;
 
-constexpr const char* kKinds = "give user, tap=NAME or switch=NAME, and settings behind commas";
+constexpr const char* kKinds =
+    "give user, tap=NAME or switch=NAME, and settings behind commas; or none, alone, for no card";
 constexpr const char* kUserSettings =
     "user has mac=, model=, io=, irq=, net=ADDRESS/BITS, mtu=, ipv6=auto|on|off, restrict=on|off, "
     "host-loopback=on|off, dns=, "
@@ -193,6 +194,13 @@ std::string check_model(const NetOption& option, std::span<const Setting> settin
 }
 
 }  // namespace
+
+NetOption default_net() {
+    NetOption option;
+    option.backend.helper_program = net::kThisProgram;
+    option.backend.start = net::Start::WhenUsed;
+    return option;
+}
 
 std::expected<NetOption, std::string> parse_net(std::string_view text) {
     NetOption option;

@@ -1,4 +1,5 @@
 // The values of `--net` and `-p`.
+// --net none: no card. Without --net there is one on the user-mode network.
 // --net KIND[,SETTING...], KIND one of user, tap=NAME, switch=NAME. The settings:
 //   mac=XX:XX:XX:XX:XX:XX       of the guest's card
 //   model=virtio|ne2000-pci|ne2000-isa    what the card is (virtio); the others on the machine pc only
@@ -34,6 +35,10 @@ struct NetOption {
     IsaPlace isa;
 };
 
+inline constexpr std::string_view kNoNet = "none";
+
+// What a guest has without --net: a card on a user-mode network that starts when the guest uses it.
+[[nodiscard]] NetOption default_net();
 // The error names the option, the part that is wrong, and what is possible.
 [[nodiscard]] std::expected<NetOption, std::string> parse_net(std::string_view text);
 [[nodiscard]] std::expected<net::PortForward, std::string> parse_forward(std::string_view text);

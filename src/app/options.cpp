@@ -10,6 +10,7 @@
 #include "app/settings.h"
 #include "app/size.h"
 #include "devices/virtio_console/virtio_console.h"
+#include "machines/board/virtio_part.h"
 
 namespace tessera::app {
 
@@ -174,8 +175,18 @@ std::string check_console(const Typed& typed, RunOptions& run) {
     return wrong;
 }
 
+// `--net none` stands alone.
+std::string check_no_net(const Typed& typed) {
+    if (typed.nets.size() != 1)
+        return bad("--net", kNoNet, "this is for a guest without a card; leave it out, or the other --net");
+    if (!typed.forwards.empty())
+        return bad("-p", typed.forwards.front(), "ports need a network; leave --net none out");
+    return {};
+}
+
 // Ports go to the first user-mode network; there is one if there are ports.
 std::string check_nets(const Typed& typed, std::vector<NetOption>& nets) {
+    if (std::ranges::find(typed.nets, kNoNet) != typed.nets.end()) return check_no_net(typed);
     for (const std::string& text : typed.nets) {
         auto net = parse_net(text);
         if (!net) return std::move(net.error());
@@ -219,6 +230,15 @@ std::string check_balloon(const std::string& typed, u64 memory, std::optional<Ba
                                         *balloon);
 }
 
+// Nobody asked for the default card: it has to leave the machine's places to what was asked for.
+bool has_place_for_card(const RunOptions& run) {
+    if (run.machine != MachineKind::Microvm) return true;
+    const auto disks = std::ranges::count(run.disks, DiskInterface::Virtio, &DiskOption::interface);
+    const std::array<bool, 5> others{run.rng, run.balloon.has_value(), run.console == ConsoleKind::Virtio,
+                                     !run.ports.empty(), run.vsock.has_value()};
+    return disks + std::ranges::count(others, true) < std::ptrdiff_t{kMostVirtioMmio};
+}
+
 // What is wrong, or nothing.
 std::string check(const Typed& typed, RunOptions& run) {
     if (run.kernel.empty()) return "--kernel is missing: say which kernel to boot, as --kernel FILE";
@@ -235,6 +255,7 @@ std::string check(const Typed& typed, RunOptions& run) {
     if (run.soft.check != 0 && run.cpus != 1)
         return bad("--engine", typed.engine,
                    "check runs code twice, which other CPUs would see; use --cpus 1");
+    if (typed.nets.empty() && run.nets.empty() && has_place_for_card(run)) run.nets.push_back(default_net());
     return {};
 }
 
@@ -303,8 +324,10 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
     command
         ->add_option(
             "--net", typed.nets,
-            "a network card, on a network of ours (user), a TAP interface (tap=NAME) or with other VMs "
-            "(switch=NAME); may be given several times. May be followed by ,mac=XX:XX:XX:XX:XX:XX "
+            "a network card, on a network of ours (user, which is also what there is without --net), a TAP "
+            "interface (tap=NAME) or with other VMs (switch=NAME); may be given several times; none: no "
+            "card. "
+            "May be followed by ,mac=XX:XX:XX:XX:XX:XX "
             ",model=virtio|ne2000-pci|ne2000-isa ,io=PORT and ,irq=N (ne2000-isa) "
             ",queues=N (tap) and with user ,net=ADDRESS/BITS ,mtu=N ,ipv6=auto|on|off ,restrict=on|off "
             ",host-loopback=on|off ,dns=ADDRESS ,hostname=NAME")
@@ -314,7 +337,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
         ->add_option(
             "-p", typed.forwards,
             "a port of this host, by default of 127.0.0.1, that leads to one of the guest's; may be given "
-            "several times, and means --net user if there is no network")
+            "several times, and means --net user if there is no --net")
         ->type_name("[tcp:|udp:][ADDR:]HOST:GUEST")
         ->allow_extra_args(false);
     command

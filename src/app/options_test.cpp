@@ -137,7 +137,7 @@ TEST(OptionsTest, HelpAndVersionSucceed) {
 }
 
 TEST(OptionsTest, PortsGoToTheFirstUserNetwork) {
-    EXPECT_TRUE(run_options({"run", "--kernel=k"}).nets.empty());
+    EXPECT_TRUE(run_options({"run", "--kernel=k"}).nets[0].backend.forwards.empty());
     const RunOptions ports = run_options({"run", "--kernel=k", "-p", "2222:22", "-p", "udp:53:53"});
     ASSERT_EQ(ports.nets.size(), 1U);
     EXPECT_EQ(ports.nets[0].backend.kind, net::NetKind::User);
@@ -149,6 +149,44 @@ TEST(OptionsTest, PortsGoToTheFirstUserNetwork) {
     EXPECT_EQ(two.nets[1].backend.forwards.size(), 1U);
     EXPECT_NE(refusal({"run", "--kernel=k", "--net", "tap=tap0", "-p", "1:1"}).find("--net user"),
               std::string::npos);
+}
+
+TEST(OptionsTest, WithoutNetThereIsOneUserNetworkThatStartsWhenUsed) {
+    for (const char* machine : {"pc", "microvm"}) {
+        const auto nets = run_options({"run", "--kernel=k", "--machine", machine}).nets;
+        ASSERT_EQ(nets.size(), 1U);
+        EXPECT_EQ(nets[0].backend.kind, net::NetKind::User);
+        EXPECT_EQ(nets[0].model, NetModel::Virtio);
+        EXPECT_EQ(nets[0].backend.start, net::Start::WhenUsed);
+    }
+    const auto asked = run_options({"run", "--kernel=k", "--net", "user"}).nets;
+    ASSERT_EQ(asked.size(), 1U);
+    EXPECT_EQ(asked[0].backend.start, net::Start::AtOnce) << "what was asked for is checked";
+    EXPECT_EQ(run_options({"run", "--kernel=k", "-p", "1:1"}).nets[0].backend.start, net::Start::AtOnce);
+    EXPECT_EQ(run_options({"run", "--kernel=k", "--net", "tap=t"}).nets.size(), 1U);
+}
+
+TEST(OptionsTest, NetNoneMeansNoCardAndStandsAlone) {
+    EXPECT_TRUE(run_options({"run", "--kernel=k", "--net", "none"}).nets.empty());
+    EXPECT_NE(refusal({"run", "--kernel=k", "--net", "none", "--net", "user"}).find("without a card"),
+              std::string::npos);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--net", "none", "--net", "none"}).find("without a card"),
+              std::string::npos);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--net", "none", "-p", "1:1"}).find("leave --net none out"),
+              std::string::npos);
+    EXPECT_NE(refusal({"run", "--kernel=k", "--net", "none,mac=52:54:00:12:34:56"}).find("none, alone"),
+              std::string::npos);
+}
+
+TEST(OptionsTest, TheDefaultCardLeavesMicrovmsEightPlacesToWhatWasAskedFor) {
+    std::vector<const char*> arguments{"run",       "--kernel=k", "--machine=microvm", "--rng",
+                                       "--balloon", "0",          "--vsock",           "cid=3,path=p"};
+    for (int disk = 0; disk < 4; ++disk) arguments.insert(arguments.end(), {"--disk", "d"});
+    EXPECT_EQ(run_options(arguments).nets.size(), 1U) << "seven devices and the card";
+    arguments.insert(arguments.end(), {"--disk", "d"});
+    EXPECT_TRUE(run_options(arguments).nets.empty());
+    arguments[2] = "--machine=pc";
+    EXPECT_EQ(run_options(arguments).nets.size(), 1U);
 }
 
 TEST(OptionsTest, ABalloonHasASizeAndSettings) {

@@ -71,6 +71,12 @@ std::string for_raw_terminal(std::string_view text) {
     return lines;
 }
 
+// While the guest runs.
+void complain_beside_guest(std::string_view message) {
+    const std::string line = fmt::format("tessera: {}\n", message);
+    fmt::print(stderr, "{}", isatty(STDIN_FILENO) != 0 ? for_raw_terminal(line) : line);
+}
+
 // The disks of a guest, opened; what the machine uses of them is in `configs`.
 struct Disks {
     std::vector<std::unique_ptr<BlockBackend>> backends;
@@ -120,6 +126,10 @@ Result<Nets> open_nets(const std::vector<NetOption>& options, EventLoop& loop) {
     for (const NetOption& option : options) {
         net::NetOptions backend_options = option.backend;
         backend_options.helper_program = net::kThisProgram;
+        backend_options.on_trouble = [](std::string_view why) {
+            complain_beside_guest(
+                fmt::format("{}; the guest's network cable is unplugged until that works", why));
+        };
         auto mac = default_mac(backend_options.kind, nets.backends.size());
         if (!mac) return std::unexpected(std::move(mac.error()));
         auto backend = net::open_net(backend_options, loop);

@@ -292,7 +292,8 @@ def check_virtio(machine, arch="amd64", also_harmless="(?!)"):
         check(now[1 << 20: 4 << 20] == content[1 << 20: 4 << 20], "what was not written has changed")
 
 
-PCI_OF_PC = {"0000": "7e550001", "00f8": "7e550002"}  # host bridge and ISA bridge, by slot and IDs
+# By slot and IDs: host bridge, the network card there is without --net, ISA bridge.
+PCI_OF_PC = {"0000": "7e550001", "0008": "1af41041", "00f8": "7e550002"}
 
 
 def case_pci():
@@ -728,8 +729,7 @@ def check_net(machine, also_harmless="(?!)", arch="amd64", card="", prepare=None
             prepare(console)
         check_messages(console, also_harmless)
         equal(console.ask("cat /sys/class/net/eth0/address").strip(), "02:00:00:00:00:09", "MAC")
-        console.ask("ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2")
-        console.ask("ping -c 1 10.0.2.2 > /dev/null || echo no echo")
+        use_dhcp(console)
         digest_seen = console.ask(f"wget -q -O - http://10.0.2.2:{server.server_port}/ | md5sum").split()[0]
         equal(digest_seen, hashlib.md5(content).hexdigest(), "what arrived")
         console.ask("(echo from the guest | nc -l -p 7) > /tmp/got < /dev/null & sleep 1")
@@ -743,6 +743,56 @@ def check_net(machine, also_harmless="(?!)", arch="amd64", card="", prepare=None
         equal(console.ask("wait; cat /tmp/got"), "from the host\n", "through the port")
         power_off(console)
     server.shutdown()
+
+
+def helpers_of(console):
+    """The processes that the command has started."""
+    threads = pathlib.Path(f"/proc/{console.process.pid}/task")
+    return [child for thread in threads.iterdir() for child in (thread / "children").read_text().split()]
+
+
+# What the guest does with what DHCP says.
+DHCP_SCRIPT = r"""#!/bin/sh
+if [ "$1" = bound ]; then
+    ip addr add "$ip/$mask" dev "$interface"
+    ip route add default via "$router"
+    echo "nameserver $dns" > /tmp/resolv
+fi
+"""
+
+
+def use_dhcp(console):
+    """Configures eth0 by busybox's DHCP client and reaches the gateway."""
+    console.ask("cat > /tmp/dhcp << 'EOF'\n" + DHCP_SCRIPT + "EOF\nchmod +x /tmp/dhcp; ip link set eth0 up")
+    said = console.ask("udhcpc -i eth0 -n -q -f -s /tmp/dhcp 2>&1")
+    check("lease of 10.0.2.15 obtained from 10.0.2.2" in said, f"no lease: {said}")
+    check("inet 10.0.2.15/24" in console.ask("ip addr show dev eth0"), "the address is not there")
+    equal(console.ask("cat /tmp/resolv"), "nameserver 10.0.2.3\n", "the resolver")
+    check("1 packets received" in console.ask("ping -c 1 10.0.2.2"), "the gateway does not answer")
+
+
+def check_default_net(machine, also_harmless="(?!)"):
+    """Without --net there is a card; its network's process is there once the guest sends something."""
+    with Console(run_command(extra=("--machine", machine))) as console:
+        console.prompt()
+        equal(console.ask("cat /sys/class/net/eth0/address").strip(), "52:54:00:12:34:56", "MAC")
+        equal(helpers_of(console), [], "processes before the network is used")
+        use_dhcp(console)
+        equal(len(helpers_of(console)), 1, "processes of the network")
+        check_messages(console, also_harmless)
+        power_off(console)
+    with Console(run_command(extra=("--machine", machine, "--net", "none"))) as console:
+        console.prompt()
+        equal(console.ask("ls /sys/class/net").split(), ["lo"], "cards with --net none")
+        power_off(console)
+
+
+def case_net_default():
+    check_default_net("pc")
+
+
+def case_net_default_mmio():
+    check_default_net("microvm", also_harmless=NO_PCI)
 
 
 def case_net_pci():

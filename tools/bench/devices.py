@@ -92,9 +92,10 @@ class Tessera:
         self.options = options
 
     def command(self, guest, cmdline, devices, memory="256M"):
+        no_net = [] if "--net" in devices else ["--net", "none"]
         return [self.options.tessera, "run", "--engine", self.options.engine, "--cpus", str(self.options.cpus),
                 "--memory", memory, "--no-reboot", "--kernel", guest.kernel, "--initrd", guest.initrd, "--cmdline", cmdline,
-                *devices]
+                *no_net, *devices]
 
     @staticmethod
     def disk(path, kind, controller="virtio", throw_away=False):

@@ -16,6 +16,8 @@ namespace {
 constexpr u64 kNsPerMs = 1'000'000;
 constexpr int kMessagesAtOnce = 32;
 constexpr int kDropsAtOnce = 256;
+constexpr const char* kSilent = "network: the helper process does not answer";
+constexpr const char* kEnded = "network: the helper process has ended; is this program the tessera command?";
 constexpr NetOffloads kAll{
     .checksum = true, .tso4 = true, .tso6 = true, .ecn = true, .ufo = true, .uso = true};
 
@@ -37,11 +39,14 @@ std::size_t size_of(std::span<const iovec> pieces) {
 
 Result<std::unique_ptr<LinkedNet>> LinkedNet::create(EventLoop& loop, Peer peer) {
     std::unique_ptr<LinkedNet> net(new LinkedNet(loop, std::move(peer)));
-    if (auto reached = net->reach(); !reached) return std::unexpected(std::move(reached.error()));
-    if (auto ready = net->wait_until_ready(); !ready) return std::unexpected(std::move(ready.error()));
-    const bool alive = loop.run([&net] {
+    const bool at_once = net->peer_process_.start == Start::AtOnce;
+    if (at_once) {
+        if (auto reached = net->reach(); !reached) return std::unexpected(std::move(reached.error()));
+        if (auto ready = net->wait_until_ready(); !ready) return std::unexpected(std::move(ready.error()));
+    }
+    const bool alive = loop.run([&net, at_once] {
         net->loop_.add(*net);
-        net->watch();
+        if (at_once) net->watch();
     });
     if (!alive) return fail(Errc::HostFailure, "network: the event loop has ended");
     return net;
@@ -76,23 +81,22 @@ Status LinkedNet::reach() {
     link_ = std::move(*link);
     header_checked_ = false;
     giving_up_ = false;
+    unstarted_ = false;
     reached_at_ns_ = now_ns();
     return {};
 }
 
 Status LinkedNet::wait_until_ready() {
     const u64 end = now_ns() + u64{kPatienceMs} * kNsPerMs;
-    while (!up_) {
+    while (!ready_) {
         const u64 now = now_ns();
         pollfd ready{.fd = far_.socket.get(), .events = POLLIN, .revents = 0};
         const int left_ms = now >= end ? 0 : static_cast<int>((end - now) / kNsPerMs);
-        if (poll(&ready, 1, left_ms) == 0)
-            return fail(Errc::HostFailure, "network: the helper process does not answer");
+        if (poll(&ready, 1, left_ms) == 0) return fail(Errc::HostFailure, kSilent);
         Message message;
         const Receipt receipt = receive_message(far_.socket.get(), message);
         if (receipt == Receipt::Gone || (receipt == Receipt::Message && !handle(message)))
-            return fail(Errc::HostFailure,
-                        "network: the helper process has ended; is this program the tessera command?");
+            return fail(Errc::HostFailure, kEnded);
     }
     return {};
 }
@@ -114,7 +118,7 @@ pid_t LinkedNet::process() const {
 // --- The loop's thread ---
 
 void LinkedNet::watch() {
-    if (!loop_.watch(far_.socket.get(), EPOLLIN, [this](u32) { on_socket(); })) lost();
+    if (!loop_.watch(far_.socket.get(), EPOLLIN, [this](u32) { on_socket(); })) lost(kEnded);
 }
 
 void LinkedNet::on_socket() {
@@ -123,7 +127,7 @@ void LinkedNet::on_socket() {
         const Receipt receipt = receive_message(far_.socket.get(), message);
         if (receipt == Receipt::Nothing) return;
         if (receipt == Receipt::Gone || !handle(message)) {
-            lost();
+            lost(kEnded);
             return;
         }
         if (message.type == MessageType::Wake) return;  // mostly the only one; others come again
@@ -135,13 +139,14 @@ bool LinkedNet::handle(const Message& message) {
     switch (message.type) {
         case MessageType::Wake: wake_card(); return true;
         case MessageType::Ready: {
-            if (up_.exchange(true)) return false;
+            if (std::exchange(ready_, true)) return false;
+            ever_ready_ = true;
             {
                 const std::scoped_lock guard(mutex_);
                 report_.assign(message.content.begin(), message.content.end());
             }
             again_at_ns_ = kNothingDue;
-            if (card_ != nullptr) card_->link_changed(true);
+            if (!up_.exchange(true) && card_ != nullptr) card_->link_changed(true);
             wake_card();
             return true;
         }
@@ -164,7 +169,8 @@ void LinkedNet::wake_card() {
     if (room) card_->transmit_ready();
 }
 
-void LinkedNet::lost() {
+// `why`, if it has never been ready.
+void LinkedNet::lost(std::string_view why) {
     pid_t process = -1;
     {
         const std::scoped_lock guard(mutex_);
@@ -176,13 +182,35 @@ void LinkedNet::lost() {
         process = std::exchange(far_.process, -1);
     }
     end_process(process);
-    const u64 now = now_ns();
-    if (now - reached_at_ns_ > kSettledMs * kNsPerMs) pause_ms_ = peer_process_.first_pause_ms;
+    ready_ = false;
+    if (now_ns() - reached_at_ns_ > kSettledMs * kNsPerMs) pause_ms_ = peer_process_.first_pause_ms;
+    unplug(why);
+}
+
+// Until the other end is tried again.
+void LinkedNet::unplug(std::string_view why) {
+    if (!std::exchange(ever_ready_, true) && peer_process_.on_trouble) peer_process_.on_trouble(why);
     const u64 pause_ns = next_pause();
-    again_at_ns_ = now + pause_ns;
+    again_at_ns_ = now_ns() + pause_ns;
     loop_.wake_in(pause_ns);
     if (up_.exchange(false) && card_ != nullptr) card_->link_changed(false);
     wake_card();  // what it sends from now on is thrown away, which is also room
+}
+
+void LinkedNet::try_again() {
+    if (const auto reached = reach(); !reached) {
+        {
+            const std::scoped_lock guard(mutex_);
+            unstarted_ = false;
+        }
+        unplug(reached.error().message);
+        return;
+    }
+    const u64 patience_ns = u64{kPatienceMs} * kNsPerMs;
+    again_at_ns_ = now_ns() + patience_ns;
+    loop_.wake_in(patience_ns);
+    watch();
+    wake_card();  // what waited for the first start has a cable now
 }
 
 // In nanoseconds; the one after it is longer.
@@ -196,21 +224,22 @@ u64 LinkedNet::run_due() {
     const u64 now = now_ns();
     if (again_at_ns_ > now) return again_at_ns_ == kNothingDue ? kNothingDue : again_at_ns_ - now;
     again_at_ns_ = kNothingDue;
-    if (far_.socket.is_open()) {
-        lost();  // it was started, but has not become ready
-    } else if (reach()) {
-        again_at_ns_ = now + u64{kPatienceMs} * kNsPerMs;
-        watch();
-    } else {
-        again_at_ns_ = now + next_pause();
-    }
-    return again_at_ns_ == kNothingDue ? kNothingDue : again_at_ns_ - now;
+    if (far_.socket.is_open())
+        lost(kSilent);  // it was started, but has not become ready
+    else
+        try_again();
+    return kNothingDue;  // both have said when to be back
 }
 
 // The other end wrote nonsense into the rings; noticed on another thread, with the lock held.
 void LinkedNet::give_up_soon() {
     if (std::exchange(giving_up_, true)) return;
-    loop_.post([this] { lost(); });
+    loop_.post([this] { lost(kEnded); });
+}
+
+// The card sends for the first time; noticed on another thread, with the lock held.
+void LinkedNet::start_soon() {
+    if (!std::exchange(start_asked_, true)) loop_.post([this] { try_again(); });
 }
 
 // --- The card's threads ---
@@ -239,6 +268,11 @@ bool LinkedNet::write_frame(const Frame& frame, bool& wake) {
 
 std::size_t LinkedNet::transmit(unsigned /*queue*/, std::span<const Frame> frames) {
     const std::scoped_lock guard(mutex_);
+    if (unstarted_) {
+        card_blocked_ = true;
+        start_soon();
+        return 0;
+    }
     if (!link_) return frames.size();  // no cable
     bool wake = false;
     std::size_t taken = 0;

@@ -84,6 +84,29 @@ protected:
         card = std::make_unique<FakeCard>(*net);
         EXPECT_EQ(net->report(), "ok");
     }
+    // The process is to be started when the card is used; the first `failures` attempts fail.
+    void open_unused(unsigned failures = 0) {
+        LinkedNet::Peer made = peer();
+        made.start = Start::WhenUsed;
+        made.reach = [works = made.reach, failures]() mutable -> Result<Far> {
+            if (failures == 0) return works();
+            --failures;
+            return fail(Errc::HostFailure, "no processes left");
+        };
+        made.on_trouble = [this](std::string_view why) {
+            const std::scoped_lock guard(mutex);
+            troubles.emplace_back(why);
+        };
+        auto opened = LinkedNet::create(*loop, std::move(made));
+        ASSERT_TRUE(opened.has_value()) << opened.error().message;
+        net = std::move(*opened);
+        card = std::make_unique<FakeCard>(*net);
+    }
+    bool started() {
+        loop->run([] {});
+        const std::scoped_lock guard(mutex);
+        return !others.empty();
+    }
     Other& other() {
         const std::scoped_lock guard(mutex);
         if (greeter.joinable()) greeter.join();
@@ -104,6 +127,7 @@ protected:
 
     std::mutex mutex;
     std::vector<std::unique_ptr<Other>> others;
+    std::vector<std::string> troubles;
     std::thread greeter;
     std::unique_ptr<EventLoop> loop;
     std::unique_ptr<LinkedNet> net;
@@ -229,6 +253,87 @@ TEST_F(LinkedNetTest, WithoutACableFramesAreLostAndNothingWaits) {
     EXPECT_TRUE(card->send(std::vector<u8>(100)));
     EXPECT_TRUE(card->wait_for_link(true, 1));
     EXPECT_TRUE(net->link_up());
+}
+
+TEST_F(LinkedNetTest, AnUnusedCableIsUpWithNobodyBehindIt) {
+    open_unused();
+    EXPECT_TRUE(net->link_up());
+    net->guest_takes({.checksum = true});
+    EXPECT_EQ(net->next_size(0), 0U);
+    EXPECT_FALSE(started());
+    EXPECT_EQ(net->process(), -1);
+}
+
+TEST_F(LinkedNetTest, TheFirstFrameStartsTheProcessAndReachesIt) {
+    open_unused();
+    net->guest_takes({.checksum = true});
+    const unsigned before = card->rooms();
+    const std::vector<u8> frame(100, 'x');
+    EXPECT_FALSE(card->send(frame)) << "it has to wait";
+    EXPECT_FALSE(card->send(frame));
+    EXPECT_TRUE(card->wait_for_room(before));
+    EXPECT_TRUE(card->send(frame));
+    EXPECT_TRUE(started());
+    while (other().link->in().next().empty()) std::this_thread::yield();
+    EXPECT_EQ(other().link->in().next().size(), 100U);
+    EXPECT_TRUE(net->link_up());
+    other().put({});
+    EXPECT_EQ(card->take().size(), 72U);
+    EXPECT_EQ(card->link_changes(), 0U) << "the guest has seen nothing of it";
+    EXPECT_TRUE(troubles.empty());
+}
+
+TEST_F(LinkedNetTest, OnceStartedItIsAsIfTheProcessHadBeenThereFromTheStart) {
+    open_unused();
+    const unsigned before = card->rooms();
+    EXPECT_FALSE(card->send(std::vector<u8>(100)));
+    EXPECT_TRUE(card->wait_for_room(before));
+    other().put({});
+    EXPECT_EQ(card->take().size(), 72U);
+    {
+        const std::scoped_lock guard(mutex);
+        if (greeter.joinable()) greeter.join();
+        others.clear();
+    }
+    expect_replaced();
+}
+
+TEST_F(LinkedNetTest, AProcessThatDoesNotStartLeavesTheCableUnpluggedUntilItDoes) {
+    open_unused(3);
+    const unsigned before = card->rooms();
+    EXPECT_FALSE(card->send(std::vector<u8>(100)));
+    EXPECT_TRUE(card->wait_for_link(false, 1));
+    EXPECT_TRUE(card->wait_for_room(before)) << "without a cable there is room for everything";
+    EXPECT_TRUE(card->send(std::vector<u8>(100)));
+    EXPECT_TRUE(card->wait_for_link(true, 1));
+    other().put({});
+    EXPECT_EQ(card->take().size(), 72U);
+    EXPECT_EQ(troubles, std::vector<std::string>{"no processes left"}) << "told once";
+}
+
+TEST_F(LinkedNetTest, AProcessThatEndsBeforeItIsReadyIsTrouble) {
+    LinkedNet::Peer dying;
+    dying.first_pause_ms = 1;
+    dying.start = Start::WhenUsed;
+    dying.reach = []() -> Result<Far> {
+        std::array<int, 2> pair{};
+        EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()), 0);
+        const File hello_is_dropped(pair[1]);
+        return Far{.socket = File(pair[0])};
+    };
+    dying.on_trouble = [this](std::string_view why) {
+        const std::scoped_lock guard(mutex);
+        troubles.emplace_back(why);
+    };
+    auto opened = LinkedNet::create(*loop, std::move(dying));
+    ASSERT_TRUE(opened.has_value());
+    net = std::move(*opened);
+    card = std::make_unique<FakeCard>(*net);
+    EXPECT_FALSE(card->send(std::vector<u8>(100)));
+    EXPECT_TRUE(card->wait_for_link(false, 1));
+    const std::scoped_lock guard(mutex);
+    ASSERT_EQ(troubles.size(), 1U);
+    EXPECT_NE(troubles[0].find("helper process"), std::string::npos);
 }
 
 TEST_F(LinkedNetTest, FramesThatAreNoneAreTakenAndLost) {

@@ -1,11 +1,13 @@
 // Which network a card is plugged into, as its user has chosen.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "backends/net/cable/spawn.h"
+#include "backends/net/cable/linked_net.h"
 #include "backends/net/usernet/config.h"
 
 namespace tessera::net {
@@ -44,6 +46,11 @@ struct NetOptions {
     // The tessera command. It must be named: another program started in its place would be a second one of
     // itself.
     std::string helper_program;
+    // User-mode network without forwards only: WhenUsed costs nothing until the guest sends a frame. If the
+    // helper does not start then, the cable is unplugged until it does, and on_trouble is told why, once, on
+    // the loop's thread.
+    Start start = Start::AtOnce;
+    std::function<void(std::string_view)> on_trouble;
     u64 restart_pause_ms = 100;  // before a helper that has died is started again; it grows hundredfold
 };
 

@@ -128,6 +128,9 @@ Result<std::unique_ptr<LinkedNet>> open_user_net(const NetOptions& options, Even
     LinkedNet::Peer peer;
     peer.hello = to_bytes(*config);
     peer.first_pause_ms = options.restart_pause_ms;
+    // Ports are to answer from the start.
+    peer.start = options.forwards.empty() ? options.start : Start::AtOnce;
+    peer.on_trouble = options.on_trouble;
     peer.can_take = {.checksum = true, .tso4 = true, .tso6 = config->ipv6, .uso = true};
     peer.reach = [program = options.helper_program] { return spawn_helper(program, kNetHelperCommand); };
     for (const PortForward& forward : options.forwards) {

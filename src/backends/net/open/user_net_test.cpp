@@ -384,6 +384,61 @@ TEST_F(UserNetTest, ReportsItsConfinement) {
     EXPECT_EQ(*doctor, report);
 }
 
+// --- Started when used ---
+
+TEST_F(UserNetTest, StartedWhenUsedItAnswersTheFirstFrame) {
+    options.start = Start::WhenUsed;
+    auto opened = open_user_net(options, *loop);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    net = std::move(*opened);
+    card = std::make_unique<FakeCard>(*net);
+    EXPECT_TRUE(net->link_up());
+    EXPECT_EQ(net->process(), -1);
+    const unsigned before = card->rooms();
+    const Buffer question = arp(1, kGuest, kGateway);
+    EXPECT_FALSE(card->send(question));
+    EXPECT_TRUE(card->wait_for_room(before));
+    EXPECT_TRUE(card->send(question));
+    EXPECT_EQ(receive(card->take()).type, 0x0806U);
+    EXPECT_NE(net->process(), -1);
+    EXPECT_NE(net->report().find("system calls: allow-list"), std::string::npos) << "it is confined";
+    EXPECT_EQ(card->link_changes(), 0U);
+}
+
+TEST_F(UserNetTest, PortsAnswerFromTheStart) {
+    options.start = Start::WhenUsed;
+    PortForward forward;
+    forward.host.port = free_port();
+    forward.guest_port = 80;
+    options.forwards.push_back(forward);
+    auto opened = open_user_net(options, *loop);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    EXPECT_NE((*opened)->process(), -1);
+}
+
+TEST_F(UserNetTest, StartedWhenUsedAProgramThatIsNotThereUnplugsTheCable) {
+    std::vector<std::string> troubles;
+    std::mutex mutex;
+    options.start = Start::WhenUsed;
+    options.restart_pause_ms = 1;
+    options.helper_program = "/nowhere/tessera";
+    options.on_trouble = [&](std::string_view why) {
+        const std::scoped_lock guard(mutex);
+        troubles.emplace_back(why);
+    };
+    auto opened = open_user_net(options, *loop);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    net = std::move(*opened);
+    card = std::make_unique<FakeCard>(*net);
+    EXPECT_FALSE(card->send(arp(1, kGuest, kGateway)));
+    EXPECT_TRUE(card->wait_for_link(false, 1));
+    EXPECT_TRUE(card->send(arp(1, kGuest, kGateway)));
+    card.reset();
+    net.reset();
+    ASSERT_EQ(troubles.size(), 1U);
+    EXPECT_NE(troubles[0].find("/nowhere/tessera"), std::string::npos);
+}
+
 // --- Configuration ---
 
 TEST(UserNetConfigTest, ReadsResolvConf) {

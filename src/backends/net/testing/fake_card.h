@@ -60,6 +60,7 @@ public:
         return changed_.wait_for(guard, std::chrono::seconds(60), [&] { return ready_ != before; });
     }
     unsigned rooms() { return count(ready_); }
+    unsigned link_changes() { return count(ups_) + count(downs_); }
 
 private:
     void tell(unsigned& counter) {
