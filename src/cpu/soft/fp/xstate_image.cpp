@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/x86/x87_tags.h"
+
 namespace tessera::soft {
 
 namespace {
@@ -19,16 +21,6 @@ T get(const u8* in) {
     return value;
 }
 
-constexpr unsigned kEmpty = 3, kSpecial = 2, kZero = 1, kValid = 0;
-
-// What the tag word says of a register that is not empty [SDM 1 8.1.7].
-unsigned tag_of(const std::array<u8, 10>& reg) {
-    const u64 mantissa = get<u64>(reg.data());
-    const unsigned exponent = get<u16>(reg.data() + 8) & 0x7fffU;
-    if (exponent == 0) return mantissa == 0 ? kZero : kSpecial;
-    return exponent == 0x7fff || (mantissa >> 63) == 0 ? kSpecial : kValid;
-}
-
 }  // namespace
 
 void put_x87(const x86::Fpu& fpu, Pointers pointers, X87Image& head, StImage& registers) {
@@ -36,10 +28,7 @@ void put_x87(const x86::Fpu& fpu, Pointers pointers, X87Image& head, StImage& re
     registers.fill(0);
     put<u16>(&head[0], fpu.control);
     put<u16>(&head[2], x87_status_of(fpu.status, fpu.control));
-    unsigned present = 0;
-    for (unsigned i = 0; i < 8; ++i)
-        if (((fpu.tag >> (2 * i)) & 3U) != kEmpty) present |= 1U << i;
-    head[4] = static_cast<u8>(present);
+    head[4] = x86::abridged_x87_tags(fpu.tag);
     put<u16>(&head[6], fpu.opcode);
     if (pointers == Pointers::Wide) {
         put<u64>(&head[8], fpu.ip);
@@ -69,12 +58,7 @@ void take_x87(Vcpu& c, Pointers pointers, const X87Image& head, const StImage& r
         fpu.ds = get<u16>(&head[20]);
     }
     for (unsigned i = 0; i < 8; ++i) std::copy_n(&registers[i * 16UL], 10, fpu.st[i].begin());
-    // The abridged tags are by physical register, the registers themselves by distance from TOP.
-    const unsigned top = (fpu.status >> 11) & 7U;
-    unsigned tag = 0;
-    for (unsigned i = 0; i < 8; ++i)
-        tag |= ((head[4] >> i & 1U) != 0 ? tag_of(fpu.st[(i - top) & 7U]) : kEmpty) << (2 * i);
-    fpu.tag = static_cast<u16>(tag);
+    fpu.tag = x86::x87_tags(head[4], fpu.status, fpu.st);
 }
 
 u64 components_in_use(const Vcpu& c) {
