@@ -171,7 +171,8 @@ Status Pit8254::restore(const State& state) {
     earliest_ns_ = state.earliest_ns;
     out0_.restore_level(state.wire != 0);
     Counter ahead = counters_[0];  // looking ahead changes nothing in what was loaded
-    arm(ahead.next_rise(now()));
+    const Counter::Tick t = now();
+    arm(ahead.take_rise(t) ? t : ahead.next_rise(t));  // a rise may be still to be shown
     return {};
 }
 

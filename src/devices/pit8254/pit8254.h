@@ -47,6 +47,8 @@ public:
         u8 wire = 0;          // what OUT 0's wire shows
     };
     [[nodiscard]] State state() const;
+    // Shows on the wire what fell due by now, which the timer queue may be late to do.
+    void catch_up() { sync(); }
     // Refuses what no 8254 can be. The wire's other end is not told its level.
     Status restore(const State& state);
 
