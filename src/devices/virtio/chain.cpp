@@ -14,11 +14,25 @@ constexpr u64 kLongestChain = u64{1} << 32;
 
 }  // namespace
 
-Chain::Chain(unsigned most)
-    : most_(most),
-      pieces_(std::make_unique_for_overwrite<iovec[]>(most + 1)),
-      addresses_(std::make_unique_for_overwrite<u64[]>(most + 1)),
-      sizes_(std::make_unique_for_overwrite<u64[]>(most + 1)) {}
+ChainRoom::ChainRoom(unsigned chains, unsigned most)
+    : chains_(chains),
+      each_(most + 1),
+      pieces_(std::make_unique_for_overwrite<iovec[]>(std::size_t{chains} * each_)),
+      addresses_(std::make_unique_for_overwrite<u64[]>(std::size_t{chains} * each_)),
+      sizes_(std::make_unique_for_overwrite<u64[]>(std::size_t{chains} * each_)) {}
+
+ChainRoom::Place ChainRoom::take() {
+    TESSERA_ASSERT(taken_ < chains_, "a device takes its chains while it is built");
+    const std::size_t all = std::size_t{chains_} * each_;
+    const std::size_t first = std::size_t{taken_++} * each_;
+    return {.pieces = std::span(pieces_.get(), all).subspan(first, each_),
+            .addresses = std::span(addresses_.get(), all).subspan(first, each_),
+            .sizes = std::span(sizes_.get(), all).subspan(first, each_)};
+}
+
+Chain::Chain(unsigned most) : own_(std::make_unique<ChainRoom>(1, most)), place_(own_->take()) {}
+
+Chain::Chain(ChainRoom& room) : place_(room.take()) {}
 
 std::span<const iovec> Chain::readable() const {
     return pieces().subspan(first_readable_, end_readable_ - first_readable_);
@@ -43,10 +57,10 @@ bool Chain::add(const MemoryMap& memory, u64 address, u32 length, Access access)
     // A piece without bytes is no piece.
     for (u64 rest = length; rest != 0;) {
         const std::span<std::byte> piece = memory.ram_at(address, rest);
-        if (piece.empty() || count_ > most_) return false;
-        pieces_[count_] = {.iov_base = piece.data(), .iov_len = piece.size()};
-        addresses_[count_] = address;
-        sizes_[count_] = piece.size();
+        if (piece.empty() || count_ >= place_.pieces.size()) return false;
+        place_.pieces[count_] = {.iov_base = piece.data(), .iov_len = piece.size()};
+        place_.addresses[count_] = address;
+        place_.sizes[count_] = piece.size();
         ++count_;
         address += piece.size();
         rest -= piece.size();
@@ -59,7 +73,7 @@ bool Chain::add(const MemoryMap& memory, u64 address, u32 length, Access access)
 
 void Chain::tell_written(MemoryMap& memory) const {
     for (std::size_t i = first_writable_at_; i < count_; ++i)
-        memory.changed_in_host(addresses_[i], sizes_[i]);
+        memory.changed_in_host(place_.addresses[i], place_.sizes[i]);
 }
 
 // Moves the front of what is between `first` and `end` on; returns how far it came.
@@ -79,7 +93,7 @@ std::size_t Chain::advance(std::span<iovec> pieces, std::size_t& first, std::siz
 std::size_t Chain::read(std::span<std::byte> out) {
     std::size_t done = 0;
     while (done < out.size() && first_readable_ < end_readable_) {
-        const iovec& piece = pieces_[first_readable_];
+        const iovec& piece = place_.pieces[first_readable_];
         const std::size_t step = std::min(out.size() - done, piece.iov_len);
         std::memcpy(out.subspan(done).data(), piece.iov_base, step);
         done += advance(pieces(), first_readable_, end_readable_, step);
@@ -97,7 +111,7 @@ std::size_t Chain::skip(std::size_t bytes) {
 std::size_t Chain::write(std::span<const std::byte> in) {
     std::size_t done = 0;
     while (done < in.size() && first_writable_ < end_writable_) {
-        const iovec& piece = pieces_[first_writable_];
+        const iovec& piece = place_.pieces[first_writable_];
         const std::size_t step = std::min(in.size() - done, piece.iov_len);
         std::memcpy(piece.iov_base, in.subspan(done).data(), step);
         done += advance(pieces(), first_writable_, end_writable_, step);
@@ -109,13 +123,14 @@ std::size_t Chain::write(std::span<const std::byte> in) {
 void Chain::put_before_readable(std::span<const std::byte> bytes) {
     TESSERA_ASSERT(first_readable_ != 0, "a device does this once for each chain");
     // Only read from: iovec has no const.
-    pieces_[--first_readable_] = {.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
+    place_.pieces[--first_readable_] = {.iov_base = const_cast<std::byte*>(bytes.data()),
+                                        .iov_len = bytes.size()};
     readable_bytes_ += bytes.size();
 }
 
 std::byte* Chain::take_last_writable() {
     if (writable_bytes_ == 0) return nullptr;
-    iovec& last = pieces_[end_writable_ - 1];
+    iovec& last = place_.pieces[end_writable_ - 1];
     --last.iov_len;
     --writable_bytes_;
     std::byte* const taken = static_cast<std::byte*>(last.iov_base) + last.iov_len;
@@ -125,7 +140,7 @@ std::byte* Chain::take_last_writable() {
 
 void Chain::cut(std::size_t first, std::size_t& end, u64& total, u64 bytes) {
     while (total > bytes && end > first) {
-        iovec& last = pieces_[end - 1];
+        iovec& last = place_.pieces[end - 1];
         const u64 step = std::min<u64>(total - bytes, last.iov_len);
         last.iov_len -= step;
         total -= step;

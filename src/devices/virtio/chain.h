@@ -11,10 +11,37 @@
 
 namespace tessera::virtio {
 
+// Room for many chains' descriptors in one piece: the host gives memory only for what is used of it, where
+// many small pieces would share its pages.
+class ChainRoom {
+public:
+    // For `chains` of up to `most` descriptors each.
+    ChainRoom(unsigned chains, unsigned most);
+
+    struct Place {
+        std::span<iovec> pieces;  // one more than `most`, as are the others
+        std::span<u64> addresses;
+        std::span<u64> sizes;
+    };
+    // The next chain's; it is valid as long as the room is. Not more often than there are chains.
+    [[nodiscard]] Place take();
+
+private:
+    unsigned chains_;
+    unsigned each_;
+    unsigned taken_ = 0;
+    // Not filled before use.
+    std::unique_ptr<iovec[]> pieces_;
+    std::unique_ptr<u64[]> addresses_;
+    std::unique_ptr<u64[]> sizes_;
+};
+
 class Chain {
 public:
     // Room for `most` descriptors is set aside here; nothing is allocated later.
     explicit Chain(unsigned most);
+    // With the next place of `room`, which outlives it.
+    explicit Chain(ChainRoom& room);
 
     // What has not been read or written yet.
     [[nodiscard]] std::span<const iovec> readable() const;
@@ -50,13 +77,12 @@ private:
     static std::size_t advance(std::span<iovec> pieces, std::size_t& first, std::size_t end,
                                std::size_t bytes);
     void cut(std::size_t first, std::size_t& end, u64& total, u64 bytes);
-    [[nodiscard]] std::span<iovec> pieces() const { return {pieces_.get(), most_ + 1U}; }
+    [[nodiscard]] std::span<iovec> pieces() const { return place_.pieces; }
 
-    // Not filled before use: what a device never needs takes no memory of the host.
-    unsigned most_;
-    std::unique_ptr<iovec[]> pieces_;   // a free place, those to be read, those to be written
-    std::unique_ptr<u64[]> addresses_;  // of the latter, in the guest
-    std::unique_ptr<u64[]> sizes_;
+    std::unique_ptr<ChainRoom> own_;
+    // Pieces: a free place, those to be read, those to be written; addresses and sizes of the latter in the
+    // guest.
+    ChainRoom::Place place_;
     std::size_t count_ = 1;  // as they were added
     std::size_t first_writable_at_ = 1;
     std::size_t first_readable_ = 1;

@@ -37,6 +37,8 @@ VirtioBlk::VirtioBlk(const Config& config, BlockBackend& backend)
       backend_(backend),
       info_(backend.info()),
       queue_sizes_(std::clamp<u32>(config.queues, 1, kMostQueues), kQueueSize),
+      chain_room_(static_cast<unsigned>(queue_sizes_.size()) * kSlots,
+                  virtio::Queue::longest_chain(kQueueSize)),
       slots_(queue_sizes_.size()) {
     for (unsigned queue = 0; queue < slots_.size(); ++queue) {
         QueueSlots& slots = slots_[queue];

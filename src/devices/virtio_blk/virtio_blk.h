@@ -63,7 +63,7 @@ private:
     class Slot final : public BlockRequest {
     public:
         Slot(VirtioBlk& owner, unsigned on_queue)
-            : chain(virtio::Queue::longest_chain(kQueueSize)), queue(on_queue), owner_(owner) {}
+            : chain(owner.chain_room_), queue(on_queue), owner_(owner) {}
         void done(BlockStatus status) override { owner_.completed(*this, status); }
 
         virtio::Chain chain;
@@ -108,6 +108,7 @@ private:
     BlockBackend& backend_;
     const BlockInfo info_;
     std::vector<u16> queue_sizes_;
+    virtio::ChainRoom chain_room_;
     std::vector<QueueSlots> slots_;
     State state_;
     unsigned in_flight_ = 0;

@@ -55,6 +55,7 @@ VirtioNet::VirtioNet(const Config& config, NetBackend& backend, Clock& clock, Ti
       most_pairs_(static_cast<u16>(
           std::clamp<unsigned>(std::min<unsigned>(config.pairs, backend.max_queues()), 1, kMostPairs))),
       queue_sizes_(2U * most_pairs_ + 1, kQueueSize),
+      chain_room_(kTxBatch * most_pairs_ + kMostMerged, virtio::Queue::longest_chain(kQueueSize)),
       pairs_(most_pairs_),
       rx_pieces_(std::make_unique_for_overwrite<iovec[]>(kMostPieces)),
       control_chain_(virtio::Queue::longest_chain(kQueueSize)),
@@ -62,9 +63,8 @@ VirtioNet::VirtioNet(const Config& config, NetBackend& backend, Clock& clock, Ti
       link_is_up_(backend.link_up()),
       link_told_(backend.link_up()) {
     for (Pair& pair : pairs_)
-        for (unsigned i = 0; i < kTxBatch; ++i) pair.tx.push_back(std::make_unique<TxSlot>());
-    for (unsigned i = 0; i < kMostMerged; ++i)
-        rx_.push_back(std::make_unique<virtio::Chain>(virtio::Queue::longest_chain(kQueueSize)));
+        for (unsigned i = 0; i < kTxBatch; ++i) pair.tx.push_back(std::make_unique<TxSlot>(chain_room_));
+    for (unsigned i = 0; i < kMostMerged; ++i) rx_.push_back(std::make_unique<virtio::Chain>(chain_room_));
     state_.mac = config_.mac;
 }
 

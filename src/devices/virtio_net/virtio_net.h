@@ -88,7 +88,7 @@ private:
         u8 announce = 0;
     };
     struct TxSlot {
-        TxSlot() : chain(virtio::Queue::longest_chain(kQueueSize)) {}
+        explicit TxSlot(virtio::ChainRoom& room) : chain(room) {}
         virtio::Chain chain;
         NetHeader header;
     };
@@ -138,6 +138,7 @@ private:
     const NetOffloads host_can_;
     const u16 most_pairs_;
     std::vector<u16> queue_sizes_;
+    virtio::ChainRoom chain_room_;
     std::vector<Pair> pairs_;
     std::vector<std::unique_ptr<virtio::Chain>> rx_;  // kMostMerged: the frame being received
     std::unique_ptr<iovec[]> rx_pieces_;

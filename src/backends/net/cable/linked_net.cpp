@@ -39,14 +39,13 @@ std::size_t size_of(std::span<const iovec> pieces) {
 
 Result<std::unique_ptr<LinkedNet>> LinkedNet::create(EventLoop& loop, Peer peer) {
     std::unique_ptr<LinkedNet> net(new LinkedNet(loop, std::move(peer)));
-    const bool at_once = net->peer_process_.start == Start::AtOnce;
-    if (at_once) {
-        if (auto reached = net->reach(); !reached) return std::unexpected(std::move(reached.error()));
-        if (auto ready = net->wait_until_ready(); !ready) return std::unexpected(std::move(ready.error()));
-    }
-    const bool alive = loop.run([&net, at_once] {
+    // Nothing of it is the loop's until the guest sends.
+    if (net->peer_process_.start == Start::WhenUsed) return net;
+    if (auto reached = net->reach(); !reached) return std::unexpected(std::move(reached.error()));
+    if (auto ready = net->wait_until_ready(); !ready) return std::unexpected(std::move(ready.error()));
+    const bool alive = loop.run([&net] {
         net->loop_.add(*net);
-        if (at_once) net->watch();
+        net->watch();
     });
     if (!alive) return fail(Errc::HostFailure, "network: the event loop has ended");
     return net;
@@ -102,6 +101,13 @@ Status LinkedNet::wait_until_ready() {
 }
 
 void LinkedNet::connect(NetPeer* card) {
+    {
+        const std::scoped_lock guard(mutex_);
+        if (unstarted_ && !start_asked_) {
+            card_ = card;  // nobody calls it yet
+            return;
+        }
+    }
     (void)loop_.run([this, card] { card_ = card; });
 }
 
@@ -239,7 +245,11 @@ void LinkedNet::give_up_soon() {
 
 // The card sends for the first time; noticed on another thread, with the lock held.
 void LinkedNet::start_soon() {
-    if (!std::exchange(start_asked_, true)) loop_.post([this] { try_again(); });
+    if (std::exchange(start_asked_, true)) return;
+    loop_.post([this] {
+        loop_.add(*this);
+        try_again();
+    });
 }
 
 // --- The card's threads ---

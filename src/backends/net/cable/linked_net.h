@@ -81,7 +81,7 @@ private:
     EventLoop& loop_;
     Peer peer_process_;
 
-    // The loop's thread only.
+    // The loop's thread only, once the other end has been started or is about to be.
     NetPeer* card_ = nullptr;
     u64 again_at_ns_ = kNothingDue;
     u64 pause_ms_;
