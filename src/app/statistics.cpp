@@ -48,7 +48,7 @@ std::string mips(u64 instructions, u64 running_ns) {
 class Table {
 public:
     void row(std::string_view name, const std::vector<std::string>& cells) {
-        text_ += fmt::format("  {:<24}", name);
+        text_ += fmt::format("  {:<36}", name);
         for (const std::string& cell : cells) text_ += fmt::format(" {:>17}", cell);
         text_ += '\n';
     }

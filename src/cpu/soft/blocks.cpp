@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "cpu/soft/exec.h"
+#include "cpu/soft/exits.h"
 #include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/jit.h"
 #include "cpu/soft/lower.h"
@@ -302,7 +303,9 @@ const Op* block_at_rip(Vcpu& c, bool single) {
     for (;;) {
         Op* out = cache.reserve(kMaxBlockOps);
         const u64 drops = cache.drops();
+        const u64 begun = exit_begin(c);
         BuildResult result = build(c, c.rip, page, out, mode);
+        exit_end(c, ExitCause::Decode, begun);
         if (cache.drops() != drops) continue;  // the bytes were changed under our eyes
         if (!result.cacheable) return out;     // runs once, in place
         result.block.key = key;

@@ -119,6 +119,7 @@ void run_stac(Vcpu& c, const Op& /*op*/) {
 void run_hlt(Vcpu& c, const Op& /*op*/) {
     require_cpl0(c);
     c.activity = Activity::Halted;
+    ++c.exits.of[static_cast<std::size_t>(ExitCause::Halt)].count;
 }
 
 namespace {

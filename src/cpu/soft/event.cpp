@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/soft/debug.h"
+#include "cpu/soft/exits.h"
 #include "cpu/soft/fp/fp.h"
 #include "cpu/soft/paravirt.h"
 #include "cpu/soft/stack.h"
@@ -241,9 +242,22 @@ void deliver_protected(Vcpu& c, EventKind kind, const Fault& fault, const Frame&
         deliver_legacy(c, g, frame);
 }
 
+[[nodiscard]] ExitCause cause_of(EventKind kind) {
+    switch (kind) {
+        case EventKind::External: return ExitCause::Interrupt;
+        case EventKind::Nmi: return ExitCause::Nmi;
+        case EventKind::Exception: return ExitCause::Exception;
+        case EventKind::SoftwareInterrupt:
+        case EventKind::SoftwareException:
+        case EventKind::PrivilegedException: break;
+    }
+    return ExitCause::SoftwareInterrupt;
+}
+
 }  // namespace
 
 void deliver_event(Vcpu& c, EventKind kind, Fault fault) {
+    const u64 begun = exit_begin(c);
     trace_event(c, kind, fault);
     c.delivering = true;
     c.delivering_kind = kind;
@@ -262,6 +276,7 @@ void deliver_event(Vcpu& c, EventKind kind, Fault fault) {
     c.step_trap = false;  // INT n clears TF and with it this instruction's trap
     if (kind == EventKind::Nmi) c.nmi_blocked = true;
     c.monitor_address = 0;
+    exit_end(c, cause_of(kind), begun);
 }
 
 namespace {

@@ -1,5 +1,6 @@
 // Ports: who may access them, and the access.
 #include "cpu/soft/debug.h"
+#include "cpu/soft/exits.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 #include "cpu/soft/x86_names.h"
@@ -25,13 +26,17 @@ void check_io(Vcpu& c, u16 port, unsigned size) {
 u32 port_in(Vcpu& c, u16 port, unsigned size) {
     note_io_access(c, port, size);
     u32 value = 0;
+    const u64 begun = exit_begin(c);
     c.system->world().ports.read(port, std::as_writable_bytes(std::span(&value, 1)).first(size));
+    exit_end(c, ExitCause::PortRead, begun);
     return value;
 }
 
 void port_out(Vcpu& c, u16 port, unsigned size, u32 value) {
     note_io_access(c, port, size);
+    const u64 begun = exit_begin(c);
     c.system->world().ports.write(port, std::as_bytes(std::span(&value, 1)).first(size));
+    exit_end(c, ExitCause::PortWrite, begun);
 }
 
 }  // namespace tessera::soft

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "cpu/soft/exits.h"
 #include "cpu/soft/jit/checker.h"
 #include "cpu/soft/paravirt.h"
 #include "cpu/soft/segment.h"
@@ -188,14 +189,19 @@ void write_target(Vcpu& c, const Target& t, const void* in, unsigned size) {
 // counted.
 void write_without_notice(Vcpu& c, u64 physical, const void* in, unsigned size) {
     if (is_apic_page(c, physical)) {
+        const u64 begun = exit_begin(c);
         apic_write(c, physical, in, size);
+        exit_end(c, ExitCause::ApicWrite, begun);
         return;
     }
     const MemoryRegion* region = c.system->world().memory.find(physical);
-    if (region != nullptr && region->kind == RegionKind::Ram)
+    if (region != nullptr && region->kind == RegionKind::Ram) {
         copy_guest(region->at(physical), in, size);
-    else
-        c.system->world().mmio.write(physical, {static_cast<const std::byte*>(in), size});
+        return;
+    }
+    const u64 begun = exit_begin(c);
+    c.system->world().mmio.write(physical, {static_cast<const std::byte*>(in), size});
+    exit_end(c, ExitCause::MmioWrite, begun);
 }
 void notice_write(Vcpu& c, u64 physical, unsigned size) {
     const HostPage page = host_page(c, physical & ~kPageMask);
@@ -213,13 +219,18 @@ HostPage host_page(const Vcpu& c, u64 physical_page) {
 
 void physical_read(Vcpu& c, u64 physical, void* out, unsigned size) {
     if (is_apic_page(c, physical)) {
+        const u64 begun = exit_begin(c);
         apic_read(c, physical, static_cast<u8*>(out), size);
+        exit_end(c, ExitCause::ApicRead, begun);
         return;
     }
-    if (const MemoryRegion* region = c.system->world().memory.find(physical); region != nullptr)
+    if (const MemoryRegion* region = c.system->world().memory.find(physical); region != nullptr) {
         copy_guest(out, region->at(physical), size);
-    else
-        c.system->world().mmio.read(physical, {static_cast<std::byte*>(out), size});
+        return;
+    }
+    const u64 begun = exit_begin(c);
+    c.system->world().mmio.read(physical, {static_cast<std::byte*>(out), size});
+    exit_end(c, ExitCause::MmioRead, begun);
 }
 
 void physical_write(Vcpu& c, u64 physical, const void* in, unsigned size) {

@@ -2,6 +2,7 @@
 // GAP: 5-level paging, protection keys.
 #include <atomic>
 
+#include "cpu/soft/exits.h"
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -212,11 +213,13 @@ Translation translate(Vcpu& c, u64 lin, Access access, Privilege privilege) {
                 .shift = found.shift,
                 .write_ok = found.rights.dirty && may_write(c, found.rights, request),
                 .global = found.rights.global};
+    const u64 begun = exit_begin(c);
     for (;;) {
         const Outcome outcome = (c.cr4 & cr4::kPae) != 0 ? walk64(c, lin, request) : walk32(c, lin, request);
+        if (outcome.kind == Outcome::Again) continue;
+        exit_end(c, ExitCause::PageWalk, begun);
         if (outcome.kind == Outcome::Done) [[likely]]
             return outcome.translation;
-        if (outcome.kind == Outcome::Again) continue;
         c.cr2 = lin;
         raise_error(c, kPf, outcome.error);
     }

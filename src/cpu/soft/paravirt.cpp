@@ -5,6 +5,7 @@
 
 #include <atomic>
 
+#include "cpu/soft/exits.h"
 #include "cpu/soft/mmu.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -245,8 +246,10 @@ s64 hypercall(Vcpu& c, u64 number, const Arguments& a) {
 void run_hypercall(Vcpu& c, const Op& /*op*/) {
     const auto cut = [&](u64 value) { return c.code64() ? value : static_cast<u32>(value); };
     const Arguments arguments{cut(c.reg[Rbx]), cut(c.reg[Rcx]), cut(c.reg[Rdx]), cut(c.reg[Rsi])};
+    const u64 begun = exit_begin(c);
     const s64 result = c.cpl == 0 ? hypercall(c, cut(c.reg[Rax]), arguments) : kNotPermitted;
     c.reg[Rax] = cut(static_cast<u64>(result));
+    exit_end(c, ExitCause::Hypercall, begun);
 }
 
 }  // namespace tessera::soft

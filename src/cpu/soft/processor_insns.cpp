@@ -1,4 +1,5 @@
 // Instructions about the processor itself: CPUID, MSRs, time, random numbers, the undefined ones.
+#include "cpu/soft/exits.h"
 #include "cpu/soft/msr.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
@@ -25,6 +26,7 @@ void trace_msr(Vcpu& c, bool write, u32 index, u64 value, bool fault) {
 }  // namespace
 
 void run_cpuid(Vcpu& c, const Op& /*op*/) {
+    const u64 begun = exit_begin(c);
     const x86::CpuidContext context{
         .level = feature_level(c.system->config().model),
         .cpus = c.system->count(),
@@ -41,13 +43,16 @@ void run_cpuid(Vcpu& c, const Op& /*op*/) {
     c.reg[Rbx] = r.ebx;
     c.reg[Rcx] = r.ecx;
     c.reg[Rdx] = r.edx;
+    exit_end(c, ExitCause::Cpuid, begun);
 }
 
 void run_rdmsr(Vcpu& c, const Op& /*op*/) {
     require_cpl0(c);
     const auto index = static_cast<u32>(c.reg[Rcx]);
     u64 value = 0;
+    const u64 begun = exit_begin(c);
     const bool known = read_msr(c, index, value);
+    exit_end(c, ExitCause::MsrRead, begun);
     trace_msr(c, false, index, value, !known);
     if (!known) raise_gp0(c);
     set_edx_eax(c, value);
@@ -57,7 +62,9 @@ void run_wrmsr(Vcpu& c, const Op& /*op*/) {
     require_cpl0(c);
     const auto index = static_cast<u32>(c.reg[Rcx]);
     const u64 value = edx_eax(c);
+    const u64 begun = exit_begin(c);
     const bool accepted = write_msr(c, index, value);
+    exit_end(c, ExitCause::MsrWrite, begun);
     trace_msr(c, true, index, value, !accepted);
     if (!accepted) raise_gp0(c);
 }

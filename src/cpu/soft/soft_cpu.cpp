@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "cpu/soft/blocks.h"
 #include "cpu/soft/exec.h"
+#include "cpu/soft/exits.h"
 #include "cpu/soft/fp/fp.h"
 #include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/gs_base.h"
@@ -37,6 +38,7 @@ public:
         if (config.jit) jit_ = jit::Jit::create(c_, config.code_cache);
         c_.jit = jit_.get();
         blocks_.set_jit(c_.jit);
+        c_.exits.timed = config.count.value_or(false);
         if (jit_ != nullptr && config.check != 0) checker_ = std::make_unique<jit::Checker>(config.check);
         c_.checker = checker_.get();
     }
@@ -63,6 +65,7 @@ public:
     void statistics(std::vector<Statistic>& out) const override {
         blocks_.statistics(out);
         if (jit_ != nullptr) jit_->statistics(out);
+        exit_statistics(c_, out);
         if (checker_ == nullptr) return;
         out.push_back({.name = "blocks compared", .value = checker_->checked()});
         out.push_back({.name = "blocks that cannot be", .value = checker_->skipped()});

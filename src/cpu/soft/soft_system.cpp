@@ -2,6 +2,7 @@
 #include "cpu/soft/soft_system.h"
 
 #include "cpu/soft/blocks.h"
+#include "cpu/soft/exits.h"
 #include "cpu/soft/system.h"
 
 namespace tessera::soft {
@@ -101,10 +102,12 @@ void SoftSystem::code_written(Vcpu& c, u64 physical, unsigned size) {
     std::atomic<u64>& word = region->code_word(physical);
     std::atomic_thread_fence(std::memory_order_seq_cst);  // the caller's store, then this look
     if ((word.load() & granules(physical, size)) == 0) return;
+    const u64 begun = exit_begin(c);
     exclusive_begin(c);
     word.store(0);
     drop_page(physical & ~kPageMask);
     exclusive_end(c);
+    exit_end(c, ExitCause::CodeWrite, begun);
 }
 
 void SoftSystem::mark_code(Vcpu& c, const MemoryRegion& region, u64 physical, unsigned size) {

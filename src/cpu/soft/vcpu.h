@@ -118,6 +118,39 @@ private:
 };
 static_assert(TargetSet::index_of(0) != TargetSet::index_of(TargetSet::kNeverAtItsPlace));
 
+// What takes a CPU away from the guest's straight course; see exits.h. A page walk may be part of one of the
+// others.
+enum class ExitCause : u8 {
+    PortRead,
+    PortWrite,
+    MmioRead,
+    MmioWrite,
+    ApicRead,
+    ApicWrite,
+    MsrRead,
+    MsrWrite,
+    Cpuid,
+    Hypercall,
+    Halt,  // the wait is not in its time
+    Interrupt,
+    Nmi,
+    Exception,
+    SoftwareInterrupt,
+    PageWalk,
+    Decode,
+    Translate,
+    CodeWrite,
+};
+inline constexpr std::size_t kExitCauses = static_cast<std::size_t>(ExitCause::CodeWrite) + 1;
+struct ExitTally {
+    struct One {
+        u64 count = 0;
+        u64 ticks = 0;  // of the VM's TscSource
+    };
+    std::array<One, kExitCauses> of{};
+    bool timed = false;
+};
+
 struct Vcpu {
     // --- hot. Of the registers, those that translated code keeps in memory share a line with what it looks
     // at most.
@@ -259,6 +292,7 @@ struct Vcpu {
     jit::Jit* jit = nullptr;          // null: everything is interpreted
     jit::Checker* checker = nullptr;  // lockstep, if it is asked for
     bool recording = false;           // accesses are to be told to the checker
+    ExitTally exits;
 
     [[nodiscard]] bool long_mode() const { return (msr.efer & x86::efer::kLma) != 0; }
     [[nodiscard]] bool code64() const { return code_size == x86::CodeSize::Bits64; }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/soft/exec.h"
+#include "cpu/soft/exits.h"
 #include "cpu/soft/jit/runtime.h"
 #include "cpu/soft/jit/translator.h"
 #include "cpu/soft/mmu.h"
@@ -150,6 +151,13 @@ ExitRecord& Jit::new_exit() {
 }
 
 Translation* Jit::translate(const Op* head, u8 mode) {
+    const u64 begun = exit_begin(c_);
+    Translation* t = make_translation(head, mode);
+    exit_end(c_, ExitCause::Translate, begun);
+    return t;
+}
+
+Translation* Jit::make_translation(const Op* head, u8 mode) {
     // Kept for a caller that finds all blocks gone.
     c_.jit_ops[0] = head[1];
     if (full()) {
@@ -196,11 +204,11 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "code cache flushes", .value = f.flushes});
     out.push_back({.name = "translations dropped", .value = f.drops});
     out.push_back({.name = "branches linked", .value = f.links});
-    out.push_back({.name = "exits: direct branch", .value = f.exits_direct});
-    out.push_back({.name = "exits: indirect branch", .value = f.exits_indirect});
-    out.push_back({.name = "exits: instruction for the interpreter", .value = f.exits_interpret});
-    out.push_back({.name = "exits: x87 or vector unit", .value = f.exits_by_hand});
-    out.push_back({.name = "exits: end of block in a handler", .value = f.exits_resume});
+    out.push_back({.name = "translated code left: direct branch", .value = f.exits_direct});
+    out.push_back({.name = "translated code left: indirect branch", .value = f.exits_indirect});
+    out.push_back({.name = "translated code left: interpreter", .value = f.exits_interpret});
+    out.push_back({.name = "translated code left: x87, vector", .value = f.exits_by_hand});
+    out.push_back({.name = "translated code left: handler", .value = f.exits_resume});
     out.push_back({.name = "handler calls", .value = f.calls});
     if (!c_.system->config().count.value_or(false)) return;
     const u64 entered =

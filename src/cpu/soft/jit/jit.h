@@ -120,6 +120,7 @@ private:
     // For accesses of up to `size` bytes.
     Slot* new_slot(unsigned size);
     Translation* translate(const Op* head, u8 mode);
+    Translation* make_translation(const Op* head, u8 mode);
     [[nodiscard]] bool full() const;
     ExitRecord& new_exit();
     static Translation* find(const Op* head, u64 page, u8 mode);
