@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fmt/format.h>
 #include <iterator>
 #include <sys/ioctl.h>
 #include <utility>
@@ -270,6 +271,7 @@ Status VcpuState::write(const x86::State& state, Extent extent) {
     // at the reset vector: events and activity come last.
     if (status) status = write_sregs(state);
     if (status) status = write_registers(state);
+    if (status) status = check_mode(state);
     if (status) status = write_extended(state, *area);
     if (status) status = write_debug(state);
     if (status) status = msrs_.write(vcpu_, state, extent);
@@ -301,6 +303,22 @@ Status VcpuState::write_registers(const x86::State& in) const {
     regs.rip = in.rip;
     regs.rflags = in.rflags;
     return call(vcpu_, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+}
+
+// A KVM without hardware behind it may lack modes, and drops their bits without a word.
+Status VcpuState::check_mode(const x86::State& in) const {
+    const Result<kvm_sregs2> sregs = get_sregs();
+    if (!sregs) return std::unexpected(sregs.error());
+    x86::State taken;
+    if (const Status status = read_registers(taken); !status) return status;
+    constexpr u64 kCr0 = x86::cr0::kPe | x86::cr0::kPg, kEfer = x86::efer::kLme | x86::efer::kLma;
+    if (((sregs->cr0 ^ in.cr0) & kCr0) != 0 || ((sregs->cr4 ^ in.cr4) & x86::cr4::kPae) != 0 ||
+        ((sregs->efer ^ in.msr.efer) & kEfer) != 0 || ((taken.rflags ^ in.rflags) & x86::eflags::kVm) != 0)
+        return fail(Errc::Unsupported,
+                    fmt::format("this host's KVM does not have the mode that the guest is in (CR0 {:#x}, CR4 "
+                                "{:#x}, EFER {:#x}, RFLAGS {:#x})",
+                                in.cr0, in.cr4, in.msr.efer, in.rflags));
+    return {};
 }
 
 Status VcpuState::write_extended(const x86::State& in, std::vector<u8>& area) const {
@@ -399,12 +417,20 @@ Result<u64> VcpuState::tsc_offset() const {
 }
 
 Status VcpuState::set_tsc_offset(u64 offset) const {
-    if (has_attributes_) {
-        kvm_device_attr attribute = offset_attribute(offset);
-        if (ioctl(vcpu_, KVM_SET_DEVICE_ATTR, &attribute) == 0) return {};
+    u64 value = offset;
+    kvm_device_attr attribute = offset_attribute(value);
+    const bool exact = has_attributes_ && ioctl(vcpu_, KVM_SET_DEVICE_ATTR, &attribute) == 0;
+    if (!exact) {
+        const std::array entry{kvm_msr_entry{.index = kTscMsr, .reserved = 0, .data = __rdtsc() + offset}};
+        if (const Status status = set_msrs(vcpu_, entry); !status) return status;
     }
-    return set_msrs(vcpu_,
-                    std::array{kvm_msr_entry{.index = kTscMsr, .reserved = 0, .data = __rdtsc() + offset}});
+    // A KVM without hardware behind it may give its guests the host's TSC whatever is asked.
+    const Result<u64> taken = tsc_offset();
+    if (!taken) return std::unexpected(taken.error());
+    constexpr u64 kMeasured = u64{1} << 32;  // seconds, for a thread that did not run in between
+    if (exact ? *taken != offset : *taken - offset + kMeasured > 2 * kMeasured)
+        return fail(Errc::Unsupported, "this host's KVM does not move its guests' TSC");
+    return {};
 }
 
 Result<u64> VcpuState::apic_base() const {

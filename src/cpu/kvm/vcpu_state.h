@@ -45,7 +45,7 @@ public:
     // Reading lets KVM act on what is pending (INIT, SIPI, NMI), as KVM_RUN would first.
     [[nodiscard]] Result<x86::State> read(Extent extent = Extent::Whole) const;
     // The local APIC, APIC_BASE and CR8 stay. After an error the vCPU holds some of the old state and some
-    // of the new.
+    // of the new. Unsupported: the state uses what this host does not have.
     [[nodiscard]] Status write(const x86::State& state, Extent extent = Extent::Whole);
 
     // What KVM_RUN would not know: see above. Running unless the last write() said otherwise.
@@ -55,7 +55,7 @@ public:
 
     // The guest's TSC less the host's. Without KVM_CAP_VCPU_ATTRIBUTES it is measured, and as exact as that.
     [[nodiscard]] Result<u64> tsc_offset() const;
-    // [SDM 3B 17.17.3] Leaves IA32_TSC_ADJUST as it is.
+    // [SDM 3B 17.17.3] Leaves IA32_TSC_ADJUST as it is. Unsupported: a guest's TSC is the host's here.
     [[nodiscard]] Status set_tsc_offset(u64 offset) const;
 
     [[nodiscard]] Result<u64> apic_base() const;
@@ -77,6 +77,7 @@ private:
     [[nodiscard]] Result<std::vector<u8>> get_xsave() const;
     [[nodiscard]] Status write_sregs(const x86::State& in) const;
     [[nodiscard]] Status write_registers(const x86::State& in) const;
+    [[nodiscard]] Status check_mode(const x86::State& in) const;
     [[nodiscard]] Status write_extended(const x86::State& in, std::vector<u8>& area) const;
     [[nodiscard]] Status write_debug(const x86::State& in) const;
     [[nodiscard]] Status write_events(const x86::State& in) const;
