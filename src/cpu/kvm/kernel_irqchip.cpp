@@ -71,10 +71,8 @@ Result<KernelIrqchip> KernelIrqchip::create(int vm, Kind kind) {
     // Without the flag that ends the "broadcast quirk": a device's destination FFh is everybody in x2APIC
     // mode too, as ApicMessage has it.
     if (made) made = enable(vm, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS, "KVM_CAP_X2APIC_API");
-    const KernelIrqchip chips(vm, kind);
-    if (made) made = chips.set_routes({}, {});
     if (!made) return std::unexpected(std::move(made.error()));
-    return chips;
+    return KernelIrqchip(vm, kind);
 }
 
 Status KernelIrqchip::set_routes(std::span<const InputRoute> inputs,

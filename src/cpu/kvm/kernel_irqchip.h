@@ -42,7 +42,7 @@ public:
     };
     static constexpr unsigned kIoApicPins = KVM_IOAPIC_NUM_PINS;
 
-    // Gives the VM, which has no vCPUs yet, its chips, without any routes. The descriptor is borrowed.
+    // Gives the VM, which has no vCPUs yet, its chips. Routes are to be set. The descriptor is borrowed.
     [[nodiscard]] static Result<KernelIrqchip> create(int vm, Kind kind);
 
     [[nodiscard]] Kind kind() const { return kind_; }

@@ -485,7 +485,9 @@ Status Lapic::restore(const Saved& saved) {
     state_ = saved.registers;
     timer_.restore(saved.timer);
     publish();
+    run_timer();
     refresh();
+    wake_if_news(false);
     return {};
 }
 

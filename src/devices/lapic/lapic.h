@@ -110,7 +110,8 @@ public:
     };
     // Everything, with what has fallen due by now taken in.
     [[nodiscard]] Saved saved();
-    // Refuses what no local APIC can be. Its CPU is to look at its interrupts after that.
+    // Refuses what no local APIC can be. A deadline that has passed meanwhile is reached, the CPU is woken if
+    // there is something for it.
     Status restore(const Saved& saved);
 
 private:

@@ -68,6 +68,7 @@ public:
     [[nodiscard]] IrqSink& hpet() { return hpet_; }
     // Its only pin is high while the HPET drives them.
     [[nodiscard]] IrqSink& select() { return select_; }
+    [[nodiscard]] bool hpet_selected() const { return hpet_selected_; }
 
 private:
     class Side final : public IrqSink {
