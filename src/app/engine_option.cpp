@@ -15,6 +15,7 @@ namespace tessera::app {
 namespace {
 
 constexpr const char* kSettings = "jit=on|off, cache=SIZE, check, check=N, strict-flags, count=on|off";
+constexpr const char* kKvmSettings = "irqchip=kernel|split|user";
 
 using soft::SoftCpuConfig;
 
@@ -44,6 +45,15 @@ constexpr std::array<KnownSetting<SoftCpuConfig>, 5> kKnown{
       .take = [](const Setting& s, SoftCpuConfig& c) { return take_flag(s, c.strict_flags); }},
      {.name = "count", .take = [](const Setting& s, SoftCpuConfig& c) { return take_on_off(s, c.count); }}}};
 
+constexpr Words<EngineChoice, 3> kEngines{
+    {{"auto", EngineChoice::Auto}, {"kvm", EngineChoice::Kvm}, {"soft", EngineChoice::Soft}}};
+constexpr Words<kvm::Irqchip, 3> kIrqchips{
+    {{"kernel", kvm::Irqchip::Kernel}, {"split", kvm::Irqchip::Split}, {"user", kvm::Irqchip::User}}};
+constexpr std::array<KnownSetting<KvmSettings>, 1> kKnownOfKvm{
+    {{.name = "irqchip", .take = [](const Setting& s, KvmSettings& c) {
+          return take_word(s.value.value_or(""), kIrqchips, c.irqchip);
+      }}}};
+
 }  // namespace
 
 std::expected<EngineOption, std::string> parse_engine(std::string_view text) {
@@ -51,20 +61,31 @@ std::expected<EngineOption, std::string> parse_engine(std::string_view text) {
         return std::unexpected(refuse_setting("--engine", text, what, expected));
     };
     const std::vector<Setting> settings = split_settings(text, Commas::Separate);
+    const std::span given = std::span(settings).subspan(1);
     EngineOption option;
-    if (text == "auto") return option;
-    if (text == "kvm") return EngineOption{.engine = Engine::Kvm, .soft = {}};
     const std::string& name = settings.front().whole;
-    if (name == "auto" || name == "kvm")
-        return wrong(text.substr(name.size() + 1),
-                     fmt::format("{} has no settings; --engine soft has {}", name, kSettings));
-    if (name != "soft") return wrong(name, "choose one of auto, kvm, soft");
-    option.engine = Engine::Soft;
-    if (std::string refused =
-            take_settings<SoftCpuConfig>("--engine", text, std::span(settings).subspan(1), kKnown,
-                                         fmt::format("soft has these settings: {}", kSettings), option.soft);
-        !refused.empty())
-        return std::unexpected(std::move(refused));
+    if (take_word(name, kEngines, option.engine) != "")
+        return wrong(name, "choose one of " + words_of(kEngines));
+    std::string refused;
+    switch (option.engine) {
+        case EngineChoice::Auto:
+            if (!given.empty())
+                return wrong(
+                    text.substr(name.size() + 1),
+                    fmt::format("auto has no settings; soft has {}; kvm has {}", kSettings, kKvmSettings));
+            break;
+        case EngineChoice::Soft:
+            refused = take_settings<SoftCpuConfig>("--engine", text, given, kKnown,
+                                                   fmt::format("soft has these settings: {}", kSettings),
+                                                   option.soft);
+            break;
+        case EngineChoice::Kvm:
+            refused = take_settings<KvmSettings>("--engine", text, given, kKnownOfKvm,
+                                                 fmt::format("kvm has these settings: {}", kKvmSettings),
+                                                 option.kvm);
+            break;
+    }
+    if (!refused.empty()) return std::unexpected(std::move(refused));
     if (!option.soft.jit && option.soft.check != 0)
         return wrong(text, "check compares the translator with the interpreter; it needs jit=on");
     return option;

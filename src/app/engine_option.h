@@ -1,9 +1,11 @@
-// The value of `--engine`: which engine executes, and how: NAME[,SETTING...]. The settings are soft's:
+// The value of `--engine`: which engine executes, and how: NAME[,SETTING...]. soft's settings:
 //   jit=on|off      translate guest code (on), or interpret it
 //   cache=SIZE      memory for translated code, 1M to 1G (128M)
 //   check[=N]       run every N-th block (1) in the interpreter too, and stop at the first difference
 //   strict-flags    status flags exact also where only a fault handler could see them
 //   count=on|off    translated code counts what it does; on with --stats unless said otherwise
+// kvm's:
+//   irqchip=kernel|split|user   who executes the interrupt chips: KVM, KVM the local APICs only, or Tessera
 #pragma once
 
 #include <expected>
@@ -11,13 +13,13 @@
 #include <string_view>
 
 #include "cpu/soft/soft_cpu.h"
+#include "machines/machine.h"
 
 namespace tessera::app {
 
-enum class Engine : u8 { Auto, Soft, Kvm };
-
 struct EngineOption {
-    Engine engine = Engine::Auto;
+    EngineChoice engine = EngineChoice::Auto;
+    KvmSettings kvm;
     // Model and number of CPUs are other options'.
     soft::SoftCpuConfig soft;
 };

@@ -12,10 +12,10 @@ EngineOption accepted(std::string_view text) {
 }
 
 TEST(EngineOptionTest, NamesAlone) {
-    EXPECT_EQ(accepted("auto").engine, Engine::Auto);
-    EXPECT_EQ(accepted("kvm").engine, Engine::Kvm);
+    EXPECT_EQ(accepted("auto").engine, EngineChoice::Auto);
+    EXPECT_EQ(accepted("kvm").engine, EngineChoice::Kvm);
     const EngineOption soft = accepted("soft");
-    EXPECT_EQ(soft.engine, Engine::Soft);
+    EXPECT_EQ(soft.engine, EngineChoice::Soft);
     EXPECT_TRUE(soft.soft.jit);
     EXPECT_EQ(soft.soft.code_cache, u64{128} << 20);
     EXPECT_EQ(soft.soft.check, 0U);
@@ -56,8 +56,10 @@ TEST(EngineOptionTest, RefusalsNameTheOptionThePartAndWhatIsPossible) {
                                      {"steam", "steam", "auto, kvm, soft"},
                                      {"steam,jit=on", "steam", "auto, kvm, soft"},
                                      {"Soft", "Soft", "auto, kvm, soft"},
-                                     {"auto,jit=off", "jit=off", "--engine soft has jit=on|off"},
-                                     {"kvm,", "kvm", "has no settings"},
+                                     {"auto,jit=off", "jit=off", "soft has jit=on|off"},
+                                     {"kvm,", "empty setting", "irqchip=kernel|split|user"},
+                                     {"kvm,irqchip", "irqchip", "kernel, split, user"},
+                                     {"kvm,irqchip=none", "irqchip=none", "kernel, split, user"},
                                      {"soft,", "empty setting", "jit=on|off"},
                                      {"soft,,check", "empty setting", "jit=on|off"},
                                      {"soft,turbo", "turbo", "strict-flags"},

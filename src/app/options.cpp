@@ -89,6 +89,7 @@ std::string check_engine(const std::string& typed, RunOptions& run) {
     auto option = parse_engine(typed);
     if (!option) return std::move(option.error());
     run.engine = option->engine;
+    run.kvm = option->kvm;
     run.soft = option->soft;
     return {};
 }

@@ -39,7 +39,8 @@ struct RunOptions {
     unsigned cpus = 1;
     KernelStart kernel_start = KernelStart::Auto;
     MachineKind machine = MachineKind::Pc;
-    Engine engine = Engine::Auto;
+    EngineChoice engine = EngineChoice::Auto;
+    KvmSettings kvm;
     soft::SoftCpuConfig soft;  // its number of CPUs is not used
     OnReset on_reset = OnReset::Restart;
     std::vector<DiskOption> disks;

@@ -34,7 +34,7 @@ TEST(OptionsTest, RunNeedsOnlyAKernel) {
     EXPECT_EQ(run.cpus, 1U);
     EXPECT_EQ(run.machine, MachineKind::Pc);
     EXPECT_EQ(run.kernel_start, KernelStart::Auto);
-    EXPECT_EQ(run.engine, Engine::Auto);
+    EXPECT_EQ(run.engine, EngineChoice::Auto);
     EXPECT_EQ(run.on_reset, OnReset::Restart);
     EXPECT_FALSE(run.statistics);
     EXPECT_NE(refusal({"run"}).find("--kernel"), std::string::npos);
@@ -70,7 +70,7 @@ TEST(OptionsTest, EveryOptionArrives) {
     EXPECT_EQ(run.cpus, 4U);
     EXPECT_EQ(run.machine, MachineKind::Microvm);
     EXPECT_EQ(run.kernel_start, KernelStart::Stub);
-    EXPECT_EQ(run.engine, Engine::Soft);
+    EXPECT_EQ(run.engine, EngineChoice::Soft);
     EXPECT_EQ(run.soft.model, soft::CpuModel::X86_64_V2);
     EXPECT_EQ(run.on_reset, OnReset::End);
     EXPECT_TRUE(run.statistics);

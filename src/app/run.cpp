@@ -209,6 +209,8 @@ MachineConfig machine_of(const RunOptions& options, const HostSide& host, CharBa
     return {.kind = options.machine,
             .memory = options.memory,
             .cpus = options.cpus,
+            .engine = options.engine,
+            .kvm = options.kvm,
             .soft = soft,
             .kernel = options.kernel,
             .initrd = options.initrd,
@@ -234,10 +236,6 @@ MachineConfig machine_of(const RunOptions& options, const HostSide& host, CharBa
 }  // namespace
 
 ExitCode run(const RunOptions& options, std::chrono::steady_clock::time_point begin) {
-    if (options.engine == Engine::Kvm) {
-        complain("--engine kvm: not in this version; use --engine soft (or auto)");
-        return ExitCode::HostFailure;
-    }
     block_signals();
     auto traces = Traces::open(options.traces);
     if (!traces) return refuse(traces.error());

@@ -73,6 +73,24 @@ public:
     [[nodiscard]] virtual std::string failure() const { return {}; }
 };
 
+// What executes CPUs.
+enum class EngineKind : u8 { Soft, Kvm };
+
+// The CPUs of one VM, all executed in the same way.
+class CpuEngine {
+public:
+    CpuEngine() = default;
+    CpuEngine(const CpuEngine&) = delete;
+    CpuEngine& operator=(const CpuEngine&) = delete;
+    virtual ~CpuEngine() = default;
+
+    [[nodiscard]] virtual unsigned count() const = 0;
+    // CPU 0 is the bootstrap processor. Each starts in its reset state (others waiting for SIPI).
+    [[nodiscard]] virtual Cpu& cpu(unsigned index) = 0;
+    // Must be called for each CPU before its first run(): its local APIC. Not owned.
+    virtual void connect(unsigned index, CpuInterrupts& interrupts) = 0;
+};
+
 // What the guest does, for --trace. Called on the CPU's thread.
 class CpuTracer {
 public:

@@ -22,6 +22,7 @@
 #include "base/types.h"
 #include "bus/io_bus.h"
 #include "cpu/cpu.h"
+#include "cpu/kvm/kernel_vm.h"
 #include "cpu/soft/soft_cpu.h"
 #include "vm/vm.h"
 
@@ -112,10 +113,23 @@ struct VsockConfig {
     u32 cid = 0;                      // the guest's, 3 to 0xfffffffe
 };
 
+enum class EngineChoice : u8 {
+    Auto,  // KVM where it is hardware, else the software CPU
+    Soft,
+    Kvm,  // also where it is none
+};
+
+struct KvmSettings {
+    kvm::Irqchip irqchip = kvm::Irqchip::User;
+    std::string device = kvm::kDevicePath;
+};
+
 struct MachineConfig {
     MachineKind kind = MachineKind::Pc;
     u64 memory = 512 * kMiB;  // bytes, a multiple of the page size, at least 2 MiB
     unsigned cpus = 1;        // the same number the VM was created with
+    EngineChoice engine = EngineChoice::Auto;
+    KvmSettings kvm{};  // NOLINT(readability-redundant-member-init)
     // What the guest's processor is and how the software CPU works; its number of CPUs is `cpus` above.
     soft::SoftCpuConfig soft{};  // NOLINT(readability-redundant-member-init)
 

@@ -10,7 +10,7 @@
 namespace tessera {
 
 void VcpuThread::start() {
-    TESSERA_ASSERT(cpu_ != nullptr, "the VM attaches every CPU before it starts the threads");
+    TESSERA_ASSERT(cpu_.load() != nullptr, "the VM attaches every CPU before it starts the threads");
     thread_ = std::thread([this] {
         (void)pthread_setname_np(pthread_self(), fmt::format("cpu{}", index_).c_str());
         loop();
@@ -25,8 +25,8 @@ void VcpuThread::command(Command next) {
         if (next == Command::Run) parked_ = false;
     }
     changed_.notify_all();
-    if (next != Command::Run && cpu_ != nullptr) {
-        cpu_->kick();
+    if (Cpu* cpu = cpu_.load(); next != Command::Run && cpu != nullptr) {
+        cpu->kick();
         wake();
     }
 }
@@ -51,8 +51,9 @@ void VcpuThread::end() {
 }
 
 void VcpuThread::wake() {
-    if (cpu_ == nullptr) return;  // a board that is being built
-    cpu_->waker().wake();
+    Cpu* cpu = cpu_.load();
+    if (cpu == nullptr) return;  // a board that is being built
+    cpu->waker().wake();
     if (rest_.exchange(kWoken) == kAsleep) rest_.notify_one();
 }
 
@@ -88,7 +89,8 @@ void VcpuThread::run_once() {
     rest_.store(kAwake);
     const auto entered = Clock::now();
     if (work_.first_entry == Clock::time_point()) work_.first_entry = entered;
-    const ExitReason reason = cpu_->run().reason;
+    Cpu& cpu = *cpu_.load();
+    const ExitReason reason = cpu.run().reason;
     const auto left = Clock::now();
     ++work_.exits[static_cast<std::size_t>(reason)];
     work_.running_ns += ns(left - entered);
@@ -105,7 +107,7 @@ void VcpuThread::run_once() {
             wait_for_command();
             break;
         case ExitReason::Failed:
-            listener_.on_failed(index_, cpu_->failure());
+            listener_.on_failed(index_, cpu.failure());
             wait_for_command();
             break;
     }

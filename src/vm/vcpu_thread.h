@@ -39,8 +39,9 @@ public:
     VcpuThread& operator=(const VcpuThread&) = delete;
     ~VcpuThread() override { end(); }
 
-    // The CPU is known only after the local APIC that wakes it, hence not in the constructor.
-    void attach(Cpu& cpu) { cpu_ = &cpu; }
+    // The CPU is known only after the local APIC that wakes it, hence not in the constructor. Another one may
+    // take its place while the thread is parked; the one before stays, for a wake-up may be on its way to it.
+    void attach(Cpu& cpu) { cpu_.store(&cpu); }
     // Starts the thread, parked.
     void start();
     // Asks the thread to leave the CPU, returns at once. Thread-safe, also from the thread itself.
@@ -71,7 +72,7 @@ private:
 
     unsigned index_;
     Listener& listener_;
-    Cpu* cpu_ = nullptr;
+    std::atomic<Cpu*> cpu_ = nullptr;
     std::thread thread_;
     VcpuWork work_;  // its own until it has parked
 

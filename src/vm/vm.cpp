@@ -35,13 +35,17 @@ HostTimers& Vm::add_timers(Lock& domain) {
 }
 
 Status Vm::install(std::unique_ptr<Machine> machine) {
-    const auto cpus = machine->cpus();
-    TESSERA_ASSERT(cpus.size() == cpus_.size(), "the machine was built with this VM's number of CPUs");
-    for (std::size_t i = 0; i < cpus.size(); ++i) cpus_[i]->attach(*cpus[i]);
     machine_ = std::move(machine);
+    attach_cpus();
     Status status;
     (void)loop_->run([&] { status = machine_->power_on(); });
     return status;
+}
+
+void Vm::attach_cpus() {
+    const auto cpus = machine_->cpus();
+    TESSERA_ASSERT(cpus.size() == cpus_.size(), "the machine was built with this VM's number of CPUs");
+    for (std::size_t i = 0; i < cpus.size(); ++i) cpus_[i]->attach(*cpus[i]);
 }
 
 // --- Life ---
@@ -79,6 +83,18 @@ void Vm::press_power_button() {
         machine_->press_power_button();
         if (running_ && !asked()) go_on();
     });
+}
+
+Status Vm::switch_engine(EngineKind engine) {
+    Status status;
+    (void)loop_->run([&] {
+        if (ended() || machine_ == nullptr || machine_->engine() == engine) return;
+        if (running_) halt_all();
+        status = machine_->use_engine(engine);
+        attach_cpus();
+        if (running_ && !asked()) go_on();
+    });
+    return status;
 }
 
 void Vm::stop() {

@@ -34,6 +34,9 @@ public:
     // Everything as at power-on: chips, memory, CPUs, with the boot image loaded again. Also called once
     // before the first start.
     virtual Status power_on() = 0;
+    // Goes on with another engine: every CPU's state and every chip's moves over. Fails with nothing changed.
+    virtual Status use_engine(EngineKind engine) = 0;
+    [[nodiscard]] virtual EngineKind engine() const = 0;
     // Somebody pressed the power button: a guest with ACPI shuts down.
     virtual void press_power_button() = 0;
 };
@@ -92,6 +95,8 @@ public:
     void pause();
     void reset();
     void press_power_button();
+    // Hands the running (or paused) guest to another engine.
+    Status switch_engine(EngineKind engine);
     void stop();  // ends the VM soon, with Ending::Stopped
 
     // Stops every CPU for a moment if the VM runs. Also after the end.
@@ -123,6 +128,7 @@ private:
     [[nodiscard]] bool asked();
     void reset_or_end(const Request& request);
     void answer_request();
+    void attach_cpus();
     void halt_all();
     void go_on();
     void restart();

@@ -56,6 +56,8 @@ public:
         ++power_ons;
         return on_power_on ? on_power_on() : Status{};
     }
+    Status use_engine(EngineKind /*engine*/) override { return {}; }
+    [[nodiscard]] EngineKind engine() const override { return EngineKind::Soft; }
     void press_power_button() override { ++buttons; }
     ScriptedCpu& cpu(unsigned index) { return cpus_[index]; }
 

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <thread>
 
+#include "cpu/kvm/kvm_engine.h"
+
 namespace tessera::guests {
 
 namespace {
@@ -89,12 +91,23 @@ struct Machine {
         (void)mmio_bus_.add("test mmio", kMmioBase, TestMmio::kSize, mmio_, lock_);
         const bool apics = (test.mode & kWithApic) != 0;
         const unsigned count = apics ? 2 : 1;
-        engine = std::make_unique<soft::SoftEngine>(
-            CpuWorld{memory_, port_bus_, mmio_bus_, tsc_, tracer, std::this_thread::yield, &clock_},
-            soft::SoftCpuConfig{.model = soft::CpuModel::Max,
-                                .cpus = count,
-                                .jit = stepping == Stepping::Translated,
-                                .translate_after = 1});
+        const CpuWorld world{memory_, port_bus_, mmio_bus_, tsc_, tracer, std::this_thread::yield, &clock_};
+        if (stepping == Stepping::Kvm) {
+            std::vector<u32> ids(count);
+            for (unsigned i = 0; i < count; ++i) ids[i] = i;
+            auto made = kvm::KvmEngine::create(world, {.cpus = count, .apic_ids = ids});
+            if (!made) {
+                failure = made.error().message;
+                return;
+            }
+            engine = *std::move(made);
+        } else {
+            engine = std::make_unique<soft::SoftEngine>(
+                world, soft::SoftCpuConfig{.model = soft::CpuModel::Max,
+                                           .cpus = count,
+                                           .jit = stepping == Stepping::Translated,
+                                           .translate_after = 1});
+        }
         for (unsigned i = 0; i < count; ++i) {
             cpus.push_back(&engine->cpu(i));
             if (apics) {
@@ -117,7 +130,8 @@ struct Machine {
 
     PortInterrupts interrupts;
     TestPorts ports{interrupts};
-    std::unique_ptr<soft::SoftEngine> engine;
+    std::string failure;
+    std::unique_ptr<CpuEngine> engine;
     std::vector<Cpu*> cpus;
 
 private:
@@ -215,6 +229,7 @@ GuestImage GuestImage::load(const std::string& directory, const std::string& top
 
 std::string run_guest(const GuestImage& image, const GuestTest& test, Stepping stepping, CpuTracer* tracer) {
     Machine machine(image, test, stepping, tracer);
+    if (!machine.failure.empty()) return machine.failure;
     const Watchdog watchdog(machine.cpus);
     if (machine.cpus.size() > 1 && stepping != Stepping::Single) return run_threads(machine, watchdog);
     return run_alternating(machine, stepping, watchdog);

@@ -32,8 +32,8 @@ struct GuestImage {
     static GuestImage load(const std::string& directory, const std::string& topic);
 };
 
-// Translated: every block is translated before its first run.
-enum class Stepping : u8 { Blocks, Single, Translated };
+// Translated: every block is translated before its first run. Kvm: by the host's KVM, with our local APIC.
+enum class Stepping : u8 { Blocks, Single, Translated, Kvm };
 
 // Runs one test. Empty if it passed, else what went wrong.
 std::string run_guest(const GuestImage& image, const GuestTest& test, Stepping stepping, CpuTracer* tracer);

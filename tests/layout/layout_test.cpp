@@ -31,6 +31,7 @@ const std::set<std::pair<std::string, std::string>> kNeighbours = {
     {"devices/acpi_pm", "devices/reset_control"},
     {"devices/i8042", "devices/reset_control"},
     {"devices/port92", "devices/reset_control"},
+    {"cpu/kvm", "cpu/soft"},
     {"devices/ioapic", "devices/lapic"},
     {"backends/char", "backends/event_loop"},
     {"devices/virtio", "devices/pci"},

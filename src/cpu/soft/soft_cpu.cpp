@@ -234,6 +234,11 @@ void SoftEngine::connect(unsigned index, CpuInterrupts& interrupts) {
     impl_->system.vcpu(index).interrupts = &interrupts;
 }
 
+void SoftEngine::forget_code(unsigned index) {
+    TESSERA_ASSERT(index < count(), "the VM asks only for CPUs it configured");
+    impl_->system.drop_all_code(impl_->system.vcpu(index));
+}
+
 std::optional<CpuModel> cpu_model_of(std::string_view name) {
     if (name == "x86-64-v2") return CpuModel::X86_64_V2;
     if (name == "x86-64-v3") return CpuModel::X86_64_V3;

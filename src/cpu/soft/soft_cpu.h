@@ -43,18 +43,16 @@ struct SoftCpuConfig {
 inline constexpr std::string_view kCheckFailure = "translator and interpreter differ";
 
 // The CPUs of one VM. They share the record of which pages hold decoded code, hence one object.
-class SoftEngine {
+class SoftEngine final : public CpuEngine {
 public:
     SoftEngine(const CpuWorld& world, const SoftCpuConfig& config);
-    ~SoftEngine();
-    SoftEngine(const SoftEngine&) = delete;
-    SoftEngine& operator=(const SoftEngine&) = delete;
+    ~SoftEngine() override;
 
-    [[nodiscard]] unsigned count() const;
-    // CPU 0 is the bootstrap processor. Each starts in its reset state (others waiting for SIPI).
-    [[nodiscard]] Cpu& cpu(unsigned index);
-    // Must be called for each CPU before its first run(): its local APIC. Not owned.
-    void connect(unsigned index, CpuInterrupts& interrupts);
+    [[nodiscard]] unsigned count() const override;
+    [[nodiscard]] Cpu& cpu(unsigned index) override;
+    void connect(unsigned index, CpuInterrupts& interrupts) override;
+    // Somebody else's CPU wrote to memory: what this CPU has decoded of it is stale. On the CPU's thread.
+    void forget_code(unsigned index);
 
 private:
     class Impl;

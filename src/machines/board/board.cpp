@@ -106,14 +106,14 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       reset_control_(vm) {}
 
 Result<std::unique_ptr<Board>> Board::create(Vm& vm, const MachineConfig& config,
-                                             boot::BoardDescription description) {
+                                             boot::BoardDescription description, EngineKind engine) {
     std::unique_ptr<Board> board(new Board(vm, config, std::move(description)));
     board->add_local_apics();
     for (Status (Board::*step)() :
          {&Board::open_files, &Board::add_memory, &Board::add_ports, &Board::add_mmio, &Board::add_pci,
           &Board::add_virtio, &Board::add_sata, &Board::add_ne2000})
         if (auto status = (board.get()->*step)(); !status) return std::unexpected(std::move(status.error()));
-    board->add_cpus();
+    if (auto status = board->add_cpus(engine); !status) return std::unexpected(std::move(status.error()));
     if (config.serial != nullptr) config.serial->connect(&board->com1_);
     return board;
 }
@@ -315,21 +315,25 @@ Status Board::add_ne2000() {
     return {};
 }
 
-void Board::add_cpus() {
-    const CpuWorld world{.memory = memory_,
-                         .ports = ports_,
-                         .mmio = mmio_,
-                         .tsc = vm_.tsc(),
-                         .tracer = config_.tracer,
-                         .yield = [] { (void)sched_yield(); },
-                         .clock = &vm_.clock()};
-    soft::SoftCpuConfig soft = config_.soft;
-    soft.cpus = config_.cpus;
-    engine_ = std::make_unique<soft::SoftEngine>(world, soft);
+Status Board::add_cpus(EngineKind engine) {
+    Engines::Around around{.world = {.memory = memory_,
+                                     .ports = ports_,
+                                     .mmio = mmio_,
+                                     .tsc = vm_.tsc(),
+                                     .tracer = config_.tracer,
+                                     .yield = [] { (void)sched_yield(); },
+                                     .clock = &vm_.clock()},
+                           .config = config_,
+                           .apic_ids = {},
+                           .apics = {}};
     for (unsigned i = 0; i < config_.cpus; ++i) {
-        engine_->connect(i, *apics_[i]->chip);
-        cpus_.push_back(&engine_->cpu(i));
+        around.apic_ids.push_back(description_.apic_ids[i]);
+        around.apics.push_back(apics_[i]->chip.get());
     }
+    auto engines = Engines::create(std::move(around), engine);
+    if (!engines) return std::unexpected(std::move(engines.error()));
+    engines_ = *std::move(engines);
+    return {};
 }
 
 // --- Life ---
@@ -426,8 +430,9 @@ Status Board::power_on() {
     auto start = load_kernel();
     if (!start) return std::unexpected(std::move(start.error()));
     preset_cmos(start->cmos);
-    for (std::size_t i = 0; i < cpus_.size(); ++i)
-        cpus_[i]->set_state(i == 0 ? start->bootstrap : start->application);
+    const auto cpus = engines_->cpus();
+    for (std::size_t i = 0; i < cpus.size(); ++i)
+        cpus[i]->set_state(i == 0 ? start->bootstrap : start->application);
     return {};
 }
 

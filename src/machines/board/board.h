@@ -1,4 +1,4 @@
-// The board of `pc` and `microvm`: chips and wires as a BoardDescription lists them, around the software CPU.
+// The board of `pc` and `microvm`: chips and wires as a BoardDescription lists them, around CPUs.
 // Wiring only: what a chip does is in src/devices, what the firmware tables say in src/boot.
 #pragma once
 
@@ -9,7 +9,6 @@
 #include "boot/board.h"
 #include "boot/boot_linux.h"
 #include "bus/io_bus.h"
-#include "cpu/soft/soft_cpu.h"
 #include "devices/acpi_pm/acpi_pm.h"
 #include "devices/hpet/hpet.h"
 #include "devices/i8042/i8042.h"
@@ -22,6 +21,7 @@
 #include "devices/reset_control/a20_gate.h"
 #include "devices/reset_control/reset_control.h"
 #include "devices/rtc_mc146818/rtc_mc146818.h"
+#include "machines/board/engines.h"
 #include "machines/board/interrupt_wiring.h"
 #include "machines/board/ne2000_part.h"
 #include "machines/board/pci_part.h"
@@ -45,9 +45,11 @@ class Board final : public Machine {
 public:
     // Builds everything; power_on() loads the kernel.
     static Result<std::unique_ptr<Board>> create(Vm& vm, const MachineConfig& config,
-                                                 boot::BoardDescription description);
+                                                 boot::BoardDescription description, EngineKind engine);
 
-    [[nodiscard]] std::span<Cpu* const> cpus() override { return cpus_; }
+    [[nodiscard]] std::span<Cpu* const> cpus() override { return engines_->cpus(); }
+    [[nodiscard]] EngineKind engine() const override { return engines_->engine(); }
+    Status use_engine(EngineKind engine) override { return engines_->use(engine); }
     Status power_on() override;
     void press_power_button() override;
 
@@ -72,7 +74,7 @@ private:
     Status add_virtio();
     Status add_sata();
     Status add_ne2000();
-    void add_cpus();
+    Status add_cpus(EngineKind engine);
     Status clear_memory();
     // Empties memory and fills it as firmware and boot loader do.
     Result<boot::StartState> load_kernel();
@@ -124,8 +126,7 @@ private:
     std::unique_ptr<PciPart> pci_;  // null: the board has none
 
     // Last: CPUs go before what they touch.
-    std::unique_ptr<soft::SoftEngine> engine_;
-    std::vector<Cpu*> cpus_;
+    std::unique_ptr<Engines> engines_;
     // Behind them all: tells the CPUs what it wrote to memory, until it is gone.
     LockedPins locked_io_apic_{io_apic_, lock_};
     std::unique_ptr<EventLoop> own_io_loop_;

@@ -1,0 +1,140 @@
+// What a vCPU does about each of KVM's exits. [LINUX-KVM api 5]
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+
+#include "cpu/kvm/kernel_apic.h"
+#include "cpu/kvm/kvm_cpu.h"
+
+namespace tessera::kvm {
+
+namespace {
+
+constexpr u64 kPageOffset = 0xfff;
+
+// The local APIC's registers are 32 bits wide at 16-byte steps. [SDM 3A 11.4.1] Other accesses are undefined:
+// reads give the bytes of the register, writes other than aligned 32-bit ones go nowhere.
+void read_apic(CpuInterrupts& apic, u64 address, std::span<std::byte> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        const auto offset = static_cast<u32>((address + i) & kPageOffset);
+        out[i] = static_cast<std::byte>(apic.read_register(offset & ~3U) >> (offset % 4 * 8));
+    }
+}
+
+void write_apic(CpuInterrupts& apic, u64 address, std::span<const std::byte> in) {
+    if (in.size() != sizeof(u32) || address % sizeof(u32) != 0) return;
+    u32 value = 0;
+    std::memcpy(&value, in.data(), sizeof value);
+    apic.write_register(static_cast<u32>(address & kPageOffset), value);
+}
+
+[[nodiscard]] std::string describe_entry_failure(const kvm_run& run) {
+    return fmt::format("KVM cannot enter the guest: hardware reason {:#x} on processor {}",
+                       u64{run.fail_entry.hardware_entry_failure_reason}, u32{run.fail_entry.cpu});
+}
+
+}  // namespace
+
+std::optional<Exit> KvmCpu::answer(u64& steps) {
+    const ExitKind kind = kind_of_exit(run_->exit_reason);
+    using Clock = std::chrono::steady_clock;
+    const auto begin = parts_.time_exits ? Clock::now() : Clock::time_point();
+    const auto exit = answer_reason(steps);
+    const auto at = static_cast<unsigned>(kind);
+    ++exits_.count[at];
+    if (parts_.time_exits)
+        exits_.ns[at] += static_cast<u64>(std::chrono::nanoseconds(Clock::now() - begin).count());
+    return exit;
+}
+
+std::optional<Exit> KvmCpu::answer_reason(u64& steps) {
+    switch (run_->exit_reason) {
+        case KVM_EXIT_IO: answer_io(); return std::nullopt;
+        case KVM_EXIT_MMIO: answer_mmio(); return std::nullopt;
+        case KVM_EXIT_X86_RDMSR: answer_rdmsr(); return std::nullopt;
+        case KVM_EXIT_X86_WRMSR: answer_wrmsr(); return std::nullopt;
+        case KVM_EXIT_HLT: activity_ = x86::Activity::Halted; return std::nullopt;
+        case KVM_EXIT_INTR:
+        case KVM_EXIT_IRQ_WINDOW_OPEN:
+        case KVM_EXIT_SET_TPR: return std::nullopt;
+        case KVM_EXIT_DEBUG:
+            if (steps != kForever) --steps;
+            return std::nullopt;
+        case KVM_EXIT_SHUTDOWN:
+            activity_ = x86::Activity::Shutdown;
+            registers_.keep_activity(activity_);
+            return Exit{ExitReason::Shutdown};
+        case KVM_EXIT_INTERNAL_ERROR: return interpret(steps);
+        case KVM_EXIT_FAIL_ENTRY: return give_up(describe_entry_failure(*run_));
+        default:
+            return give_up(fmt::format("KVM left the guest for reason {}, which is not known here",
+                                       u32{run_->exit_reason}));
+    }
+}
+
+void KvmCpu::answer_io() {
+    io_pending_ = true;
+    auto* data = reinterpret_cast<std::byte*>(run_.get()) + run_->io.data_offset;
+    const u16 port = run_->io.port;
+    const std::size_t size = run_->io.size;
+    for (u32 i = 0; i < run_->io.count; ++i) {
+        const std::span bytes(data + i * size, size);
+        if (run_->io.direction == KVM_EXIT_IO_OUT) {
+            parts_.world.ports.write(port, bytes);
+        } else {
+            parts_.world.ports.read(port, bytes);
+        }
+    }
+}
+
+void KvmCpu::answer_mmio() {
+    io_pending_ = true;
+    auto* data = reinterpret_cast<std::byte*>(&run_->mmio.data[0]);
+    const std::span bytes(data, std::min<std::size_t>(run_->mmio.len, sizeof run_->mmio.data));
+    const u64 address = run_->mmio.phys_addr;
+    const bool write = run_->mmio.is_write != 0;
+    const bool apic = own_apic() && interrupts_->owns_page(address & ~kPageOffset);
+    if (apic && write)
+        write_apic(*interrupts_, address, bytes);
+    else if (apic)
+        read_apic(*interrupts_, address, bytes);
+    else if (write)
+        parts_.world.mmio.write(address, bytes);
+    else
+        parts_.world.mmio.read(address, bytes);
+}
+
+// What the kernel does not know is #GP to the guest, unless our own local APIC does.
+void KvmCpu::answer_rdmsr() {
+    io_pending_ = true;
+    u64 value = 0;
+    const bool known = own_apic() && interrupts_->read_msr(run_->msr.index, value) == MsrResult::Ok;
+    run_->msr.data = value;
+    run_->msr.error = known ? 0 : 1;
+}
+
+void KvmCpu::answer_wrmsr() {
+    io_pending_ = true;
+    run_->msr.error = own_apic() && write_msr(run_->msr.index, run_->msr.data) ? 0 : 1;
+}
+
+std::optional<Exit> KvmCpu::interpret(u64& steps) {
+    x86::State now = get(Extent::Registers);
+    if (!failure_.empty()) return Exit{ExitReason::Failed};
+    bool alive = true;
+    if (own_apic()) {
+        alive = parts_.interpreter.step(index_, now, *interrupts_);
+    } else {
+        KernelApic apic(vcpu_.get());
+        alive = parts_.interpreter.step(index_, now, apic);
+    }
+    put(now, Extent::Registers);
+    if (steps != kForever) --steps;
+    if (!alive) return Exit{ExitReason::Shutdown};
+    return std::nullopt;
+}
+
+}  // namespace tessera::kvm

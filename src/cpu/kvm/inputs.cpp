@@ -1,0 +1,94 @@
+// A vCPU's interrupt inputs, where our own local APIC is the vCPU's.
+#include <sys/ioctl.h>
+
+#include "cpu/kvm/kernel_irqchip.h"
+#include "cpu/kvm/kvm_cpu.h"
+
+namespace tessera::kvm {
+
+namespace {
+
+constexpr u32 kTsc = 0x10, kApicBase = 0x1b, kTscAdjust = 0x3b;
+
+}  // namespace
+
+std::optional<Exit> KvmCpu::take_inputs() {
+    using x86::Activity;
+    woken_.store(false);  // what comes from now on sets it again
+    const CpuInterrupts::Events events = interrupts_->take_events();
+    // GAP: SMI (no SMM).
+    if (events.init) do_init();
+    if (activity_ == Activity::WaitForSipi) {
+        if (!events.sipi) return Exit{ExitReason::WaitForSipi};
+        do_sipi(*events.sipi);
+    }
+    if (activity_ == Activity::Shutdown) return Exit{ExitReason::Shutdown};
+    if (events.nmi) {
+        if (ioctl(vcpu_.get(), KVM_NMI) < 0) return give_up(call_failed("KVM_NMI").error().message);
+        activity_ = Activity::Running;
+    }
+    if (activity_ == Activity::Halted) {
+        if (run_->if_flag == 0 || !interrupts_->interrupt_pending()) return Exit{ExitReason::Halted};
+        activity_ = Activity::Running;
+    }
+    inject();
+    run_->cr8 = interrupts_->cr8();
+    return failure_.empty() ? std::nullopt : std::optional(Exit{ExitReason::Failed});
+}
+
+void KvmCpu::inject() {
+    if (run_->ready_for_interrupt_injection != 0 && interrupts_->interrupt_pending()) {
+        if (const auto vector = interrupts_->acknowledge()) {
+            kvm_interrupt interrupt{.irq = *vector};
+            if (ioctl(vcpu_.get(), KVM_INTERRUPT, &interrupt) < 0)
+                failure_ = call_failed("KVM_INTERRUPT").error().message;
+            run_->ready_for_interrupt_injection = 0;
+        }
+    }
+    run_->request_interrupt_window = interrupts_->interrupt_pending() ? 1 : 0;
+}
+
+// [SDM 3A 9.4.4] The bootstrap processor starts over, others wait for a SIPI.
+void KvmCpu::do_init() {
+    x86::State begin = x86::init_state(state());
+    begin.activity = interrupts_->is_bootstrap() ? x86::Activity::Running : x86::Activity::WaitForSipi;
+    interrupts_->init_reset();
+    set_state(begin);
+}
+
+void KvmCpu::do_sipi(u8 page) {
+    x86::State begin = state();
+    begin.seg[x86::Cs].selector = static_cast<u16>(page << 8);
+    begin.seg[x86::Cs].base = u64{page} << 12;
+    begin.rip = 0;
+    begin.activity = x86::Activity::Running;
+    set_state(begin);
+}
+
+// The TSC goes on from elsewhere, and IA32_TSC_ADJUST says by how much it was moved [SDM 3B 18.17.3].
+void KvmCpu::move_tsc(u64 distance, u64 adjust) {
+    const auto offset = registers_.tsc_offset();
+    if (!offset) return;
+    place_tsc(*offset + distance);
+    (void)write_vcpu_msr(vcpu_.get(), kTscAdjust, adjust);
+}
+
+// True: taken.
+bool KvmCpu::write_msr(u32 index, u64 value) {
+    if (index == kTsc || index == kTscAdjust) {
+        const auto adjust = read_vcpu_msr(vcpu_.get(), kTscAdjust);
+        const auto tsc = read_vcpu_msr(vcpu_.get(), kTsc);
+        if (!adjust || !tsc) return false;
+        const u64 distance = value - (index == kTsc ? *tsc : *adjust);
+        move_tsc(distance, *adjust + distance);
+        return true;
+    }
+    if (interrupts_->write_msr(index, value) != MsrResult::Ok) return false;
+    if (index != kApicBase) return true;
+    // The kernel's CPUID goes by it.
+    u64 base = 0;
+    return interrupts_->read_msr(kApicBase, base) == MsrResult::Ok &&
+           write_vcpu_msr(vcpu_.get(), kApicBase, base).has_value();
+}
+
+}  // namespace tessera::kvm

@@ -1,0 +1,124 @@
+#include "cpu/kvm/kernel_vm.h"
+
+#include <array>
+#include <cerrno>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <system_error>
+#include <utility>
+
+namespace tessera::kvm {
+
+namespace {
+
+// Four pages below the firmware's place that Intel's real mode needs [LINUX-KVM api 4.38, 4.39].
+constexpr u64 kIdentityMap = 0xfffb'c000;
+constexpr u64 kTaskState = 0xfffb'd000;
+constexpr u64 kIoApicPins = 24;
+
+// MSRs that our own local APIC answers, and by which the TSC is moved.
+constexpr u32 kTsc = 0x10, kApicBase = 0x1b, kTscAdjust = 0x3b, kTscDeadline = 0x6e0;
+
+}  // namespace
+
+std::string_view name_of(Irqchip irqchip) {
+    switch (irqchip) {
+        case Irqchip::Kernel: return "kernel";
+        case Irqchip::Split: return "split";
+        case Irqchip::User: return "user";
+    }
+    return "";
+}
+
+Result<KernelVm> KernelVm::create(const Host& host, Irqchip irqchip, const MemoryMap& memory) {
+    int fd = -1;
+    do fd = ioctl(host.device(), KVM_CREATE_VM, 0);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) return call_failed("KVM_CREATE_VM");
+    KernelVm vm(File(fd), irqchip);
+    if (ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &kIdentityMap) < 0)
+        return call_failed("KVM_SET_IDENTITY_MAP_ADDR");
+    if (ioctl(fd, KVM_SET_TSS_ADDR, kTaskState) < 0) return call_failed("KVM_SET_TSS_ADDR");
+    if (irqchip == Irqchip::Kernel && ioctl(fd, KVM_CREATE_IRQCHIP, 0) < 0)
+        return call_failed("KVM_CREATE_IRQCHIP");
+    if (irqchip == Irqchip::Split) {
+        kvm_enable_cap split{};
+        split.cap = KVM_CAP_SPLIT_IRQCHIP;
+        split.args[0] = kIoApicPins;
+        if (ioctl(fd, KVM_ENABLE_CAP, &split) < 0) return call_failed("KVM_CAP_SPLIT_IRQCHIP");
+    }
+    // Else the guest's programs would be killed for what the kernel cannot execute.
+    if (host.has(KVM_CAP_EXIT_ON_EMULATION_FAILURE)) {
+        kvm_enable_cap tell{};
+        tell.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
+        tell.args[0] = 1;
+        if (ioctl(fd, KVM_ENABLE_CAP, &tell) < 0) return call_failed("KVM_CAP_EXIT_ON_EMULATION_FAILURE");
+    }
+    if (auto status = vm.watch_msrs(host); !status) return std::unexpected(std::move(status.error()));
+    if (auto status = vm.add_memory(memory); !status) return std::unexpected(std::move(status.error()));
+    return vm;
+}
+
+Status KernelVm::add_memory(const MemoryMap& memory) const {
+    u32 slot = 0;
+    for (const auto& region : memory.regions()) {
+        const kvm_userspace_memory_region place{
+            .slot = slot++,
+            .flags = region->kind == RegionKind::Rom ? u32{KVM_MEM_READONLY} : 0,
+            .guest_phys_addr = region->base,
+            .memory_size = region->size,
+            .userspace_addr = reinterpret_cast<u64>(region->host)};
+        if (ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &place) < 0)
+            return fail(
+                Errc::HostFailure,
+                fmt::format("KVM_SET_USER_MEMORY_REGION for {} ({:#x}, {} KiB): {}", region->name,
+                            region->base, region->size / kKiB, std::generic_category().message(errno)));
+    }
+    return {};
+}
+
+Status KernelVm::watch_msrs(const Host& host) const {
+    if (!host.has(KVM_CAP_X86_USER_SPACE_MSR) || !host.has(KVM_CAP_X86_MSR_FILTER)) {
+        if (irqchip_ != Irqchip::User) return {};
+        return fail(Errc::Unsupported,
+                    "irqchip=user needs KVM_CAP_X86_USER_SPACE_MSR, which this host's KVM does not have "
+                    "(Linux 5.10 and later do); use irqchip=kernel");
+    }
+    kvm_enable_cap tell{};
+    tell.cap = KVM_CAP_X86_USER_SPACE_MSR;
+    tell.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER;
+    if (ioctl(fd(), KVM_ENABLE_CAP, &tell) < 0) return call_failed("KVM_CAP_X86_USER_SPACE_MSR");
+    if (irqchip_ != Irqchip::User) return {};
+
+    // A bitmap of one bit for each range: 0 denies, and so tells us.
+    constexpr std::array kWatched{kTsc, kApicBase, kTscAdjust, kTscDeadline};
+    std::array<u8, kWatched.size()> denied{};
+    kvm_msr_filter filter{};
+    filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+    for (std::size_t i = 0; i < kWatched.size(); ++i) {
+        auto& range = filter.ranges[i];
+        range.flags = kWatched[i] == kTsc || kWatched[i] == kTscAdjust
+                          ? u32{KVM_MSR_FILTER_WRITE}
+                          : u32{KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE};
+        range.nmsrs = 1;
+        range.base = kWatched[i];
+        range.bitmap = &denied[i];
+    }
+    if (ioctl(fd(), KVM_X86_SET_MSR_FILTER, &filter) < 0) return call_failed("KVM_X86_SET_MSR_FILTER");
+    return {};
+}
+
+Result<File> KernelVm::add_vcpu(u32 apic_id) const {
+    File vcpu(ioctl(fd(), KVM_CREATE_VCPU, static_cast<unsigned long>(apic_id)));
+    if (!vcpu.is_open()) return call_failed("KVM_CREATE_VCPU");
+    return vcpu;
+}
+
+Status KernelVm::set_clock(u64 ns) const {
+    kvm_clock_data clock{};
+    clock.clock = ns;
+    if (ioctl(fd(), KVM_SET_CLOCK, &clock) < 0) return call_failed("KVM_SET_CLOCK");
+    return {};
+}
+
+}  // namespace tessera::kvm

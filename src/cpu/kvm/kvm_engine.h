@@ -1,0 +1,46 @@
+// The CPUs of one VM, executed by the host's KVM.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cpu/cpu.h"
+#include "cpu/kvm/host.h"
+#include "cpu/kvm/kernel_vm.h"
+
+namespace tessera::kvm {
+
+struct KvmConfig {
+    unsigned cpus = 1;
+    std::vector<u32> apic_ids;  // one for each CPU
+    Irqchip irqchip = Irqchip::User;
+    std::string device = kDevicePath;
+    bool time_exits = false;  // for statistics: what the answers to exits cost
+};
+
+class KvmEngine final : public CpuEngine {
+public:
+    // `world` is copied; its memory map has all of its regions. The error says what the host lacks and what
+    // to do about it.
+    [[nodiscard]] static Result<std::unique_ptr<KvmEngine>> create(const CpuWorld& world,
+                                                                   const KvmConfig& config);
+    ~KvmEngine() override;
+
+    [[nodiscard]] unsigned count() const override;
+    [[nodiscard]] Cpu& cpu(unsigned index) override;
+    // With Irqchip::User the local APIC; with the others it is not asked anything.
+    void connect(unsigned index, CpuInterrupts& interrupts) override;
+
+    [[nodiscard]] const KernelVm& vm() const;
+    // Of a vCPU, for its chips in the kernel.
+    [[nodiscard]] int vcpu_fd(unsigned index) const;
+
+private:
+    class Impl;
+    explicit KvmEngine(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tessera::kvm

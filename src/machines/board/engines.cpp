@@ -1,0 +1,72 @@
+#include "machines/board/engines.h"
+
+#include <fmt/format.h>
+#include <utility>
+
+#include "vm/host_cpu.h"
+
+namespace tessera {
+
+Result<std::unique_ptr<Engines>> Engines::create(Around around, EngineKind engine) {
+    std::unique_ptr<Engines> engines(new Engines(std::move(around)));
+    const auto first = engines->need(engine);
+    if (!first) return std::unexpected(first.error());
+    engines->run_on(**first, engine);
+    return engines;
+}
+
+Result<CpuEngine*> Engines::need(EngineKind engine) {
+    const MachineConfig& config = around_.config;
+    CpuEngine* made = nullptr;
+    if (engine == EngineKind::Soft) {
+        if (soft_ != nullptr) return soft_.get();
+        if (const std::string missing = missing_host_features(); !missing.empty())
+            return fail(Errc::HostFailure,
+                        fmt::format("this processor lacks {}: the software CPU needs an x86-64-v3 "
+                                    "processor (AVX2, BMI2, FMA)",
+                                    missing));
+        soft::SoftCpuConfig soft = config.soft;
+        soft.cpus = config.cpus;
+        soft_ = std::make_unique<soft::SoftEngine>(around_.world, soft);
+        made = soft_.get();
+    } else {
+        if (kvm_ != nullptr) return kvm_.get();
+        if (config.kvm.irqchip != kvm::Irqchip::User)
+            return fail(Errc::Unsupported, "--engine kvm: this version has irqchip=user only");
+        auto kvm = kvm::KvmEngine::create(around_.world, {.cpus = config.cpus,
+                                                          .apic_ids = around_.apic_ids,
+                                                          .irqchip = config.kvm.irqchip,
+                                                          .device = config.kvm.device,
+                                                          .time_exits = config.soft.count.value_or(false)});
+        if (!kvm) return std::unexpected(std::move(kvm.error()));
+        kvm_ = *std::move(kvm);
+        made = kvm_.get();
+    }
+    for (unsigned i = 0; i < config.cpus; ++i) made->connect(i, *around_.apics[i]);
+    return made;
+}
+
+void Engines::run_on(CpuEngine& engine, EngineKind kind) {
+    engine_ = kind;
+    cpus_.clear();
+    for (unsigned i = 0; i < engine.count(); ++i) cpus_.push_back(&engine.cpu(i));
+}
+
+Status Engines::use(EngineKind engine) {
+    if (engine == engine_) return {};
+    const auto next = need(engine);
+    if (!next) return std::unexpected(next.error());
+    for (unsigned i = 0; i < cpus_.size(); ++i) {
+        // Since it was last here the guest has changed its memory without a word.
+        if (engine == EngineKind::Soft) soft_->forget_code(i);
+        Cpu& cpu = (*next)->cpu(i);
+        cpu.set_state(cpus_[i]->state());
+        for (const Cpu* side : {cpus_[i], &cpu})
+            if (std::string why = side->failure(); !why.empty())
+                return fail(Errc::HostFailure, std::move(why));
+    }
+    run_on(**next, engine);
+    return {};
+}
+
+}  // namespace tessera

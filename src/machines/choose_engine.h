@@ -1,0 +1,13 @@
+// Which engine a machine runs on.
+#pragma once
+
+#include "base/result.h"
+#include "machines/machine.h"
+
+namespace tessera {
+
+// What the configuration asks for; with EngineChoice::Auto KVM where it is hardware, else the software CPU.
+// Tells config.on_note where a choice may surprise. The error says why there is no KVM, and what to do.
+[[nodiscard]] Result<EngineKind> choose_engine(const MachineConfig& config);
+
+}  // namespace tessera
