@@ -1,6 +1,7 @@
 // An AHCI controller on the bench: guest memory, disks that stall and fail, and what a driver does.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -200,8 +201,18 @@ struct AhciRig {
         if (!run()) TESSERA_ASSERT(false, "the controller finds an end");
         return seen;
     }
-    // Nor is memory in a snapshot.
-    static constexpr bool kContinues = false;
+    // Memory and disks are not in a snapshot of the controller.
+    void copy_surroundings(const AhciRig& from) {
+        std::ranges::copy(from.ram.bytes(), ram.bytes().begin());
+        for (unsigned n = 0; n < kPorts; ++n) {
+            disks.at(n).bytes = from.disks.at(n).bytes;
+            disks.at(n).fail_with = from.disks.at(n).fail_with;
+        }
+    }
+    [[nodiscard]] bool same_surroundings(const AhciRig& other) const {
+        return std::ranges::equal(ram.bytes(), other.ram.bytes()) &&
+               std::ranges::equal(disks, other.disks, {}, &MemoryDisk::bytes, &MemoryDisk::bytes);
+    }
 
 private:
     u64 poke_once(testing_rig::Choices& choices) {

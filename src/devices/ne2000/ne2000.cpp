@@ -282,16 +282,23 @@ void Ne2000::reset() {
 }
 
 void Ne2000::visit(StateVisitor& v, State& s) {
-    Dp8390::visit(v, s.chip);
-    auto& [eeprom_command, config2, config3] = s.registers;
+    auto& [chip, registers, ram, held, held_since_ns] = s;
+    Dp8390::visit(v, chip);
+    auto& [eeprom_command, config2, config3] = registers;
     v.field(kFirstBoardField, "eeprom_command", eeprom_command);
     v.field(kFirstBoardField + 1, "config2", config2);
     v.field(kFirstBoardField + 2, "config3", config3);
-    v.field(kFirstBoardField + 3, "ram", s.ram);
+    v.field(kFirstBoardField + 3, "ram", ram);
+    v.field(kFirstBoardField + 4, "held", held);
+    v.field(kFirstBoardField + 5, "held since", held_since_ns);
 }
 
 void Ne2000::visit_state(StateVisitor& v) {
-    State s{.chip = chip_.state(), .registers = registers_, .ram = ram_};
+    State s{.chip = chip_.state(),
+            .registers = registers_,
+            .ram = ram_,
+            .held = static_cast<u8>(held_since_ns_ ? 1 : 0),
+            .held_since_ns = held_since_ns_.value_or(0)};
     visit(v, s);
 }
 
@@ -299,6 +306,7 @@ bool Ne2000::valid(const State& s, Model model) {
     const Registers reset;
     const Registers& own = s.registers;
     if (s.ram.size() != kRamSize || !Dp8390::valid(s.chip)) return false;
+    if (s.held > 1 || (s.held == 0 && s.held_since_ns != 0)) return false;
     if (model != Model::Rtl8029As)
         return own.eeprom_command == 0 && own.config2 == reset.config2 && own.config3 == reset.config3;
     const u8 mode = own.eeprom_command & kEepromModeMask;
@@ -315,9 +323,11 @@ Status Ne2000::load(StateVisitor& v) {
     chip_.restore(next.chip);
     registers_ = next.registers;
     ram_ = std::move(next.ram);
-    // What was under way goes on.
+    // What was under way goes on: a frame that waited for the backend is offered to the new one at once, as
+    // it is in the card's memory now.
     waiting_for_backend_ = false;
     held_since_ns_.reset();
+    if (next.held != 0) held_since_ns_ = std::min(next.held_since_ns, around_.clock.now_ns());
     around_.worker.kick(kQueue);
     return {};
 }

@@ -87,6 +87,8 @@ private:
         Dp8390::State chip;
         Registers registers;
         std::vector<u8> ram = std::vector<u8>(kRamSize);
+        u8 held = 0;            // a frame waits
+        u64 held_since_ns = 0;  // 0 if none does
     };
     static void visit(StateVisitor& v, State& s);
     [[nodiscard]] static bool valid(const State& s, Model model);

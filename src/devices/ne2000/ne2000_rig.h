@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <deque>
 #include <span>
@@ -94,6 +95,19 @@ struct CardRigBase {
         return {.backend = cable, .worker = worker, .clock = clock, .timers = clock};
     }
 
+    // The frames on the cable are not the card's.
+    void copy_surroundings(const CardRigBase& from) {
+        cable.room = from.cable.room;
+        cable.waiting = from.cable.waiting;
+        cable.sent = from.cable.sent;
+        cable.dropped = from.cable.dropped;
+        worker.asked = from.worker.asked;
+    }
+    [[nodiscard]] bool same_surroundings(const CardRigBase& other) const {
+        return cable.room == other.cable.room && cable.waiting == other.cable.waiting &&
+               cable.sent == other.cable.sent && cable.dropped == other.cable.dropped;
+    }
+
     u64 poke_card(Ne2000& card, testing_rig::Choices& choices) {
         worker.work(card);
         switch (choices.below(16)) {
@@ -121,11 +135,31 @@ struct CardRigBase {
                 (void)put(card, 2, 0x46 + choices.below(16));
                 return put(card, 12, 0x1f);
             }
-            default: return testing_rig::poke_io(card, kPortCount, choices);
+            case 6: return start_transfer(card, choices);
+            case 7: {
+                std::array<std::byte, 4> data{};
+                const auto some = std::span(data).first(std::size_t{1} << choices.below(3));
+                (void)card.read(kDataPort, some);
+                return std::bit_cast<u32>(data);
+            }
+            // The reset port seldom: a chip that is reset all the time has little to show.
+            default:
+                return testing_rig::poke_io(card, choices.below(16) == 0 ? kPortCount : kResetPort, choices);
         }
     }
 
 private:
+    // Of the card's memory or ROM, to or from the data port.
+    static u64 start_transfer(Ne2000& card, testing_rig::Choices& choices) {
+        (void)put(card, 0, 0x22);
+        const u64 address = choices.coin() ? choices.below(0x20) : choices.below(0x8000) + kRamBase;
+        const u64 count = choices.below(choices.coin() ? 16 : 2000);
+        (void)put(card, 8, address & 0xff);
+        (void)put(card, 9, address >> 8);
+        (void)put(card, 10, count & 0xff);
+        (void)put(card, 11, count >> 8);
+        return put(card, 0, choices.coin() ? 0x0a : 0x12);
+    }
     static u64 put(Ne2000& card, u64 port, u64 value) {
         const std::array data = {static_cast<std::byte>(value)};
         return static_cast<u64>(card.write(port, data));
@@ -136,8 +170,6 @@ struct IsaRig : CardRigBase {
     Ne2000 device{{}, around(), IrqLine(wires, 3)};
     IsaRig() { device.plug_in(); }
     u64 poke(testing_rig::Choices& choices) { return poke_card(device, choices); }
-    // What waits on the cable is not the card's.
-    static constexpr bool kContinues = false;
 };
 
 struct PciRig : CardRigBase {
@@ -156,7 +188,6 @@ struct PciRig : CardRigBase {
         if (choices.below(4) == 0) return pci::poke_config(device, choices);
         return poke_card(device.card(), choices);
     }
-    static constexpr bool kContinues = false;
 };
 
 }  // namespace tessera::ne2000

@@ -4,17 +4,26 @@
 // target.
 //
 //     struct PitRig {
-//         FakeClock clock;                                    // optional; the suite then keeps clocks in
-//         step RecordingSink wires;                                // optional; a load must not move them Pit
-//         device{clock, clock, IrqLine(wires, 0)};        // visit_state(), load(), reset() u64 poke(Choices&
-//         choices) {                        // one access or outside event; returns what a guest saw
+//         FakeClock clock;
+//         RecordingSink wires;
+//         Pit device{clock, clock, IrqLine(wires, 0)};  // visit_state(), load(), reset()
+//         u64 poke(Choices& choices) {
 //             if (choices.below(8) == 0) return advance(clock, choices, 1'000'000);
 //             return poke_io(device, Pit::kSize, choices);
 //         }
-//         static constexpr bool kContinues = false;           // optional: skip "continues like the original"
-//         static constexpr std::array<unsigned, 1> kKeptByReset = {9};  // optional: field ids reset() must
-//         not touch
 //     };
+//
+// A poke is one access or outside event, and returns what a guest saw. Clock and wires may be left out; the
+// suite keeps clocks in step, and a load must not move the wires. A rig may also have
+//
+//     void copy_surroundings(const PitRig& from);
+//         What a snapshot of the chip does not hold, such as memory, for "continues like the original".
+//     bool same_surroundings(const PitRig& other) const;
+//         Whether both chips have done the same to it since.
+//     static constexpr bool kContinues = false;
+//         Skips "continues like the original".
+//     static constexpr std::array<unsigned, 1> kKeptByReset = {9};
+//         Field ids that reset() must not touch.
 #pragma once
 
 #include <algorithm>

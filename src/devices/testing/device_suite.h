@@ -100,12 +100,15 @@ TYPED_TEST_P(DeviceSuite, ContinuesLikeTheOriginal) {
             const Saved before = saved(rig);
             TypeParam copy;
             same_time(rig, copy);
+            if constexpr (requires { copy.copy_surroundings(rig); }) copy.copy_surroundings(rig);
             ASSERT_TRUE(load(copy, before));
             SeededChoices here(seed + 1000);
             SeededChoices there(seed + 1000);
             for (unsigned i = 0; i < kPokes; ++i)
                 ASSERT_EQ(u64{rig.poke(here)}, u64{copy.poke(there)}) << "seed " << seed << " poke " << i;
             EXPECT_EQ(differences(saved(rig), saved(copy)), "") << "seed " << seed;
+            if constexpr (requires { copy.same_surroundings(rig); })
+                EXPECT_TRUE(copy.same_surroundings(rig)) << "seed " << seed;
         }
     }
 }
