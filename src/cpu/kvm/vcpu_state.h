@@ -55,7 +55,8 @@ public:
 
     // The guest's TSC less the host's. Without KVM_CAP_VCPU_ATTRIBUTES it is measured, and as exact as that.
     [[nodiscard]] Result<u64> tsc_offset() const;
-    // [SDM 3B 17.17.3] Leaves IA32_TSC_ADJUST as it is. Unsupported: a guest's TSC is the host's here.
+    // [SDM 3B 17.17.3] Leaves IA32_TSC_ADJUST as it is. A KVM that interprets may give its guests the host's
+    // TSC whatever is asked: what counts is what tsc_offset() says then.
     [[nodiscard]] Status set_tsc_offset(u64 offset) const;
 
     [[nodiscard]] Result<u64> apic_base() const;
