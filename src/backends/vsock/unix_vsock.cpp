@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <fmt/format.h>
-#include <optional>
 #include <poll.h>
 #include <string_view>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <utility>
+
+#include "backends/vsock/connect_command.h"
 
 namespace tessera {
 
@@ -19,24 +19,6 @@ namespace {
 // Edges suffice: both sides go on until there is nothing more.
 constexpr u32 kWatched = EPOLLIN | EPOLLOUT | EPOLLRDHUP | static_cast<u32>(EPOLLET);
 constexpr std::size_t kMostPieces = 1024;  // IOV_MAX
-
-// "CONNECT 80\n" and the bytes it takes; nothing if it is something else.
-struct Command {
-    u32 port = 0;
-    std::size_t size = 0;
-};
-constexpr std::string_view kConnect = "CONNECT ";
-constexpr std::size_t kLongestCommand = 32;
-
-std::optional<Command> command_of(std::string_view text) {
-    const auto end = text.find('\n');
-    if (end == std::string_view::npos || !text.starts_with(kConnect)) return std::nullopt;
-    Command command{.port = 0, .size = end + 1};
-    const std::string_view number = text.substr(kConnect.size(), end - kConnect.size());
-    const auto [stop, error] = std::from_chars(number.data(), number.data() + number.size(), command.port);
-    if (error != std::errc{} || stop != number.data() + number.size()) return std::nullopt;
-    return command;
-}
 
 bool has_left(const File& file) {
     pollfd state{.fd = file.get(), .events = 0, .revents = 0};
@@ -169,16 +151,16 @@ u64 UnixVsock::run_due() {
 
 // What follows the command is the guest's, and stays where it is.
 bool UnixVsock::read_command(VsockId id, Socket& socket) {
-    std::array<char, kLongestCommand> buffer{};
+    using enum ConnectCommand::Verdict;
+    std::array<char, ConnectCommand::kLongest> buffer{};
     const ssize_t got = recv(socket.file.get(), buffer.data(), buffer.size(), MSG_PEEK);
     if (got < 0) return errno == EAGAIN || errno == EINTR;
     if (got == 0) return false;
-    const std::string_view text(buffer.data(), static_cast<std::size_t>(got));
-    if (!text.contains('\n')) return text.size() < buffer.size();
-    const auto command = command_of(text);
-    if (!command || recv(socket.file.get(), buffer.data(), command->size, 0) < 0) return false;
+    const auto command = ConnectCommand::parse({buffer.data(), static_cast<std::size_t>(got)});
+    if (command.verdict != Command) return command.verdict == Incomplete;
+    if (recv(socket.file.get(), buffer.data(), command.size, 0) < 0) return false;
     socket.phase = Phase::Asked;
-    socket.port = command->port;
+    socket.port = command.port;
     socket.request = true;
     list(id, socket);
     return true;

@@ -1,7 +1,7 @@
 // A guest's sockets as Unix sockets of the host, the way Firecracker has them [FIRECRACKER-VSOCK]: programs
 // that connect to PATH and say "CONNECT PORT\n" reach the guest's port, and are told "OK HOSTPORT\n"; a guest
-// that connects to the host's port P reaches whoever listens at PATH_P. GAP: a program that connects and says
-// nothing may do so for ever; there are 64 places for such.
+// that connects to the host's port P reaches whoever listens at PATH_P. Streams only. GAP: sequenced packets
+// (SOCK_SEQPACKET).
 #pragma once
 
 #include <chrono>
