@@ -23,7 +23,7 @@ public:
     // Null with the reason in `why` where this host has no KVM for us: the caller skips. `prepare` sees the
     // VM before it gets its CPU.
     static std::unique_ptr<TestVm> create(Chips chips, std::string& why,
-                                          Status (*prepare)(int vm) = nullptr) {
+                                          Status (*prepare)(const TestVm&) = nullptr) {
         auto host = Host::open();
         if (!host) {
             why = host.error().message;
@@ -52,6 +52,13 @@ public:
         if (ioctl(vcpu.get(), KVM_SET_CPUID2, list) < 0) return call_failed("KVM_SET_CPUID2");
         return {};
     }
+    // Its only memory slot.
+    [[nodiscard]] kvm_userspace_memory_region region() const {
+        kvm_userspace_memory_region slot{};
+        slot.memory_size = kMemory;
+        slot.userspace_addr = reinterpret_cast<u64>(memory);
+        return slot;
+    }
     void put(u64 address, std::span<const u8> bytes) const {
         std::memcpy(memory + address, bytes.data(), bytes.size());
     }
@@ -65,7 +72,7 @@ public:
 private:
     explicit TestVm(Host opened) : host(std::move(opened)) {}
 
-    Status set_up(Chips chips, Status (*prepare)(int vm)) {
+    Status set_up(Chips chips, Status (*prepare)(const TestVm&)) {
         vm = File(ioctl(host.device(), KVM_CREATE_VM, 0));
         if (!vm.is_open()) return call_failed("KVM_CREATE_VM");
         constexpr u64 kTssAddress = 0xfffb'd000;  // three pages that Intel's real mode needs
@@ -75,13 +82,11 @@ private:
         void* mapped = mmap(nullptr, kMemory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped == MAP_FAILED) return call_failed("mmap");
         memory = static_cast<u8*>(mapped);
-        kvm_userspace_memory_region region{};
-        region.memory_size = kMemory;
-        region.userspace_addr = reinterpret_cast<u64>(memory);
-        if (ioctl(vm.get(), KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        const kvm_userspace_memory_region slot = region();
+        if (ioctl(vm.get(), KVM_SET_USER_MEMORY_REGION, &slot) < 0)
             return call_failed("KVM_SET_USER_MEMORY_REGION");
         if (prepare != nullptr)
-            if (const Status prepared = prepare(vm.get()); !prepared) return prepared;
+            if (const Status prepared = prepare(*this); !prepared) return prepared;
         vcpu = File(ioctl(vm.get(), KVM_CREATE_VCPU, 0));
         if (!vcpu.is_open()) return call_failed("KVM_CREATE_VCPU");
         mapped = mmap(nullptr, host.run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.get(), 0);
