@@ -23,6 +23,8 @@ enum Index : u32 {
     kAsyncPfAck = 0x4b56'4d07,
 };
 
+constexpr u64 kMostNamed = 64;
+
 // Calls visit(index, field) for every MSR that has a field. [SDM 4 table 2-2], [LINUX-KVM msr]
 template <typename Msrs, typename Visit>
 void visit_msrs(Msrs& msrs, Visit visit) {
@@ -137,12 +139,13 @@ Result<VcpuMsrs> VcpuMsrs::create(const Host& host, int vcpu) {
     const Result<std::vector<u32>> listed = host.msr_indices();
     if (!listed) return std::unexpected(listed.error());
     std::vector<u32> named;
-    constexpr u64 kMostNamed = 64;
     named.reserve(kMostNamed);
     x86::Msrs fields;
     visit_msrs(fields, [&](u32 index, u64& /*field*/) { named.push_back(index); });
 
     std::vector<u32> others;
+    constexpr u64 kMostBanked = 128;
+    others.reserve(listed->size() + kMostBanked);
     for (const u32 index : *listed)
         if (is_carried(index, named) && !is_bank(index)) others.push_back(index);
     // The banks of machine-check registers are not in the list.
@@ -230,6 +233,18 @@ Status VcpuMsrs::write(int vcpu, const x86::State& in, Extent extent) const {
         next.data = (next.data & ~kept) | (now.value_or(0) & kept);
         if (now != next.data) changed.push_back(next);
     }
+    return set_msrs(vcpu, changed);
+}
+
+Status VcpuMsrs::update(int vcpu, const x86::Msrs& before, const x86::Msrs& after) {
+    std::vector<u64> values;
+    values.reserve(kMostNamed);
+    visit_msrs(before, [&](u32 /*index*/, u64 value) { values.push_back(value); });
+    std::vector<kvm_msr_entry> changed;
+    unsigned place = 0;
+    visit_msrs(after, [&](u32 index, u64 value) {
+        if (values[place++] != value) changed.push_back({.index = index, .reserved = 0, .data = value});
+    });
     return set_msrs(vcpu, changed);
 }
 

@@ -32,6 +32,9 @@ public:
     // values.
     [[nodiscard]] Status write(int vcpu, const x86::State& in, Extent extent) const;
 
+    // Writes those with a field that differ.
+    [[nodiscard]] static Status update(int vcpu, const x86::Msrs& before, const x86::Msrs& after);
+
 private:
     VcpuMsrs() = default;
 

@@ -162,7 +162,7 @@ Status VcpuState::read_events(x86::State& out) const {
     // One event, which is the one that KVM would inject.
     if (events.exception.injected != 0 || events.exception.pending != 0) {
         out.event_valid = true;
-        out.nmi_pending |= events.nmi.injected != 0;
+        if (events.nmi.injected != 0) out.nmi_pending = true;
         out.event_vector = events.exception.nr;
         out.event_has_error = events.exception.has_error_code != 0;
         out.event_error = out.event_has_error ? events.exception.error_code : 0;
@@ -272,11 +272,56 @@ Status VcpuState::write(const x86::State& state, Extent extent) {
     if (status) status = write_sregs(state);
     if (status) status = write_registers(state);
     if (status) status = check_mode(state);
-    if (status) status = write_extended(state, *area);
+    if (status) status = write_xcr0(state);
+    if (status) status = call(vcpu_, KVM_SET_XSAVE, area->data(), "KVM_SET_XSAVE");
     if (status) status = write_debug(state);
     if (status) status = msrs_.write(vcpu_, state, extent);
     if (status) status = write_events(state);
     if (status) status = write_activity(state);
+    return status;
+}
+
+namespace {
+
+[[nodiscard]] bool same_sregs(const x86::State& a, const x86::State& b) {
+    return a.seg == b.seg && a.ldtr == b.ldtr && a.tr == b.tr && a.gdtr == b.gdtr && a.idtr == b.idtr &&
+           a.cr0 == b.cr0 && a.cr2 == b.cr2 && a.cr3 == b.cr3 && a.cr4 == b.cr4 && a.msr.efer == b.msr.efer &&
+           a.pdpte == b.pdpte && ((a.rflags ^ b.rflags) & x86::eflags::kVm) == 0;
+}
+[[nodiscard]] bool same_registers(const x86::State& a, const x86::State& b) {
+    return a.gpr == b.gpr && a.rip == b.rip && a.rflags == b.rflags;
+}
+[[nodiscard]] bool same_events(const x86::State& a, const x86::State& b) {
+    return a.interrupt_shadow == b.interrupt_shadow && a.shadow_is_mov_ss == b.shadow_is_mov_ss &&
+           a.nmi_blocked == b.nmi_blocked && a.nmi_pending == b.nmi_pending &&
+           a.event_valid == b.event_valid && a.event_vector == b.event_vector &&
+           a.event_is_interrupt == b.event_is_interrupt && a.event_has_error == b.event_has_error &&
+           a.event_error == b.event_error;
+}
+
+}  // namespace
+
+// In the order of write().
+Status VcpuState::update(const x86::State& before, const x86::State& after) {
+    std::vector<u8> area;
+    if (after.fpu != before.fpu || after.mxcsr != before.mxcsr || after.ymm != before.ymm) {
+        Result<std::vector<u8>> present = get_xsave();
+        if (!present) return std::unexpected(present.error());
+        area = *std::move(present);
+        if (const Status status = xsave_.put_registers(after, area); !status) return status;
+    }
+    Status status;
+    const bool sregs = !same_sregs(after, before);
+    if (sregs) status = write_sregs(after);
+    if (status && !same_registers(after, before)) status = write_registers(after);
+    if (status && sregs) status = check_mode(after);
+    if (status && after.xcr0 != before.xcr0) status = write_xcr0(after);
+    if (status && !area.empty()) status = call(vcpu_, KVM_SET_XSAVE, area.data(), "KVM_SET_XSAVE");
+    if (status && (after.dr != before.dr || after.dr6 != before.dr6 || after.dr7 != before.dr7))
+        status = write_debug(after);
+    if (status && after.msr != before.msr) status = VcpuMsrs::update(vcpu_, before.msr, after.msr);
+    if (status && (after.event_valid || !same_events(after, before))) status = write_events(after);
+    if (status && after.activity != before.activity) status = write_activity(after);
     return status;
 }
 
@@ -321,12 +366,11 @@ Status VcpuState::check_mode(const x86::State& in) const {
     return {};
 }
 
-Status VcpuState::write_extended(const x86::State& in, std::vector<u8>& area) const {
+Status VcpuState::write_xcr0(const x86::State& in) const {
     kvm_xcrs xcrs{};
     xcrs.nr_xcrs = 1;
     xcrs.xcrs[0].value = in.xcr0;
-    if (const Status status = call(vcpu_, KVM_SET_XCRS, &xcrs, "KVM_SET_XCRS"); !status) return status;
-    return call(vcpu_, KVM_SET_XSAVE, area.data(), "KVM_SET_XSAVE");
+    return call(vcpu_, KVM_SET_XCRS, &xcrs, "KVM_SET_XCRS");
 }
 
 Status VcpuState::write_debug(const x86::State& in) const {

@@ -48,6 +48,9 @@ public:
     // of the new. Unsupported: the state uses what this host does not have.
     [[nodiscard]] Status write(const x86::State& state, Extent extent = Extent::Whole);
 
+    // The vCPU still holds what read() said: writes what differs, as far as Extent::Registers goes.
+    [[nodiscard]] Status update(const x86::State& before, const x86::State& after);
+
     // What KVM_RUN would not know: see above. Running unless the last write() said otherwise.
     [[nodiscard]] x86::Activity kept_activity() const { return kept_activity_; }
     // A run loop without APICs in the kernel halts and starts its CPUs itself.
@@ -79,7 +82,7 @@ private:
     [[nodiscard]] Status write_sregs(const x86::State& in) const;
     [[nodiscard]] Status write_registers(const x86::State& in) const;
     [[nodiscard]] Status check_mode(const x86::State& in) const;
-    [[nodiscard]] Status write_extended(const x86::State& in, std::vector<u8>& area) const;
+    [[nodiscard]] Status write_xcr0(const x86::State& in) const;
     [[nodiscard]] Status write_debug(const x86::State& in) const;
     [[nodiscard]] Status write_events(const x86::State& in) const;
     [[nodiscard]] Status write_activity(const x86::State& in);
