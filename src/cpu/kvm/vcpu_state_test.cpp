@@ -636,5 +636,54 @@ TEST_F(KvmVcpuStateTest, AGuestGoesOnWhereItsStateSays) {
     EXPECT_EQ(after.rflags & ~x86::eflags::kAf, expected.rflags & ~x86::eflags::kAf);
 }
 
+// User code in long mode: what the processor's own x87 and vector registers hold then is in the State.
+TEST_F(KvmVcpuStateTest, WhatAProgramComputedIsInTheState) {
+    MAKE_OR_SKIP(Chips::None);
+    constexpr std::array<u8, 23> kCode{0x66, 0x0f, 0xfe, 0xc1,  // paddd xmm0, xmm1
+                                       0x44, 0x0f, 0x28, 0xf8,  // movaps xmm15, xmm0
+                                       0xd9, 0xe8,              // fld1
+                                       0xd9, 0xeb,              // fldpi
+                                       0xde, 0xc1,              // faddp
+                                       0xd9, 0xee,              // fldz
+                                       0x48, 0x01, 0xd8,        // add rax, rbx
+                                       0xe6, 0x80,              // out 0x80, al
+                                       0xeb, 0xfe};             // jmp to itself
+    constexpr u64 kInstructions = 7;
+    soft::TestMachine soft;
+    State state = soft.long_mode_state(3);
+    state.cr4 &= cr4_allowed();
+    state.xcr0 = 1;
+    state.rflags |= x86::eflags::kIopl;
+    state.gpr[x86::Rax] = 0x1'0000'0001;
+    state.gpr[x86::Rbx] = 0x2'0000'0003;
+    state.ymm[0] = {0x0000'0001'0000'0002, 0x0000'0003'0000'0004, 0, 0};
+    state.ymm[1] = {0x1000'0000'2000'0000, 0x3000'0000'4000'0000, 0, 0};
+    const State expected = soft.run(state, std::span<const u8>(kCode), kInstructions);
+    EXPECT_EQ(expected.ymm[15][0], 0x1000'0001'2000'0002u);
+
+    constexpr u64 kTables = soft::TestMachine::kTables, kTableBytes = 0x3000;
+    vm_->put(kTables, std::span<const u8>(soft.ram(kTables), kTableBytes));
+    vm_->put(soft::TestMachine::kCode, kCode);
+    write(state);
+    ASSERT_EQ(ioctl(vm_->vcpu.get(), KVM_RUN, 0), 0);
+    ASSERT_EQ(vm_->run->exit_reason, u32{KVM_EXIT_IO});
+    const State after = read();
+    EXPECT_EQ(after.ymm, expected.ymm);
+    EXPECT_EQ(after.fpu.st, expected.fpu.st);
+    EXPECT_EQ(after.fpu.tag, expected.fpu.tag);
+    EXPECT_EQ(after.fpu.status, expected.fpu.status);
+    EXPECT_EQ(after.fpu.control, expected.fpu.control);
+    EXPECT_EQ(after.gpr[x86::Rax], 0x3'0000'0004u);
+
+    // And into another one.
+    std::string why;
+    const auto other = TestVm::create(Chips::None, why);
+    ASSERT_NE(other, nullptr) << why;
+    auto there = VcpuState::create(other->host, other->vcpu.get());
+    ASSERT_TRUE(there);
+    ASSERT_TRUE(there->write(after));
+    EXPECT_EQ(*there->read(), after);
+}
+
 }  // namespace
 }  // namespace tessera::kvm
