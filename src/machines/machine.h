@@ -120,7 +120,7 @@ enum class EngineChoice : u8 {
 };
 
 struct KvmSettings {
-    kvm::Irqchip irqchip = kvm::Irqchip::User;
+    kvm::Irqchip irqchip = kvm::Irqchip::Kernel;
     std::string device = kvm::kDevicePath;
 };
 

@@ -208,6 +208,9 @@ void Vm::reset_or_end(const Request& request) {
 void Vm::halt_all() {
     for (auto& cpu : cpus_) cpu->park();
     for (auto& cpu : cpus_) cpu->wait_parked();
+    if (machine_ != nullptr)
+        if (auto status = machine_->on_halt(); !status)
+            ask({.kind = Request::Kind::Fail, .message = std::move(status.error().message)});
     tsc_.freeze();
     for (auto& timers : timers_) timers->suspend();
 }
@@ -215,6 +218,10 @@ void Vm::halt_all() {
 void Vm::go_on() {
     tsc_.thaw();
     for (auto& timers : timers_) timers->resume();
+    if (auto status = machine_->on_go_on(); !status) {
+        end({.kind = Ending::Kind::Failed, .message = std::move(status.error().message)});
+        return;
+    }
     for (auto& cpu : cpus_) cpu->unpark();
 }
 

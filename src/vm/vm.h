@@ -39,6 +39,10 @@ public:
     [[nodiscard]] virtual EngineKind engine() const = 0;
     // Somebody pressed the power button: a guest with ACPI shuts down.
     virtual void press_power_button() = 0;
+    // Every CPU has left its guest, guest time is about to stand still. Also called when nothing ran.
+    virtual Status on_halt() { return {}; }
+    // Guest time runs, the CPUs are about to.
+    virtual Status on_go_on() { return {}; }
 };
 
 // Why a VM came to its end.

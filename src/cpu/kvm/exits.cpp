@@ -67,6 +67,9 @@ std::optional<Exit> KvmCpu::answer_reason(u64& steps) {
             activity_ = x86::Activity::Shutdown;
             registers_.keep_activity(activity_);
             return Exit{ExitReason::Shutdown};
+        case KVM_EXIT_IOAPIC_EOI:
+            if (parts_.split != nullptr) parts_.split->end_of_interrupt(run_->eoi.vector);
+            return std::nullopt;
         case KVM_EXIT_INTERNAL_ERROR: return interpret(steps);
         case KVM_EXIT_FAIL_ENTRY: return give_up(describe_entry_failure(*run_));
         default:

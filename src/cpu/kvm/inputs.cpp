@@ -1,4 +1,5 @@
 // A vCPU's interrupt inputs, where our own local APIC is the vCPU's.
+#include <cerrno>
 #include <sys/ioctl.h>
 
 #include "cpu/kvm/kernel_irqchip.h"
@@ -46,6 +47,26 @@ void KvmCpu::inject() {
         }
     }
     run_->request_interrupt_window = interrupts_->interrupt_pending() ? 1 : 0;
+}
+
+// What the kernel has taken from us and not delivered is part of no state of its own, but it goes into the
+// vCPU's before the guest runs again.
+bool KvmCpu::take_external() {
+    woken_.store(false);
+    if (parts_.split == nullptr) return true;
+    if (run_->ready_for_interrupt_injection != 0) {
+        if (!external_ && parts_.split->external_interrupt()) external_ = parts_.split->acknowledge();
+        if (external_) {
+            const kvm_interrupt interrupt{.irq = *external_};
+            run_->ready_for_interrupt_injection = 0;
+            if (ioctl(vcpu_.get(), KVM_INTERRUPT, &interrupt) == 0)
+                external_.reset();
+            else if (errno != EEXIST)  // the one before is still there
+                failure_ = call_failed("KVM_INTERRUPT").error().message;
+        }
+    }
+    run_->request_interrupt_window = external_ || parts_.split->external_interrupt() ? 1 : 0;
+    return failure_.empty();
 }
 
 // [SDM 3A 9.4.4] The bootstrap processor starts over, others wait for a SIPI.

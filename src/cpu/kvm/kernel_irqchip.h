@@ -32,6 +32,7 @@ struct InputRoute {
 struct MessageRoute {
     u32 gsi = 0;
     Msi message;
+    friend bool operator==(const MessageRoute&, const MessageRoute&) = default;
 };
 
 class KernelIrqchip {

@@ -14,7 +14,6 @@ namespace {
 // Four pages below the firmware's place that Intel's real mode needs [LINUX-KVM api 4.38, 4.39].
 constexpr u64 kIdentityMap = 0xfffb'c000;
 constexpr u64 kTaskState = 0xfffb'd000;
-constexpr u64 kIoApicPins = 24;
 
 // MSRs that our own local APIC answers, and by which the TSC is moved.
 constexpr u32 kTsc = 0x10, kApicBase = 0x1b, kTscAdjust = 0x3b, kTscDeadline = 0x6e0;
@@ -39,13 +38,11 @@ Result<KernelVm> KernelVm::create(const Host& host, Irqchip irqchip, const Memor
     if (ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &kIdentityMap) < 0)
         return call_failed("KVM_SET_IDENTITY_MAP_ADDR");
     if (ioctl(fd, KVM_SET_TSS_ADDR, kTaskState) < 0) return call_failed("KVM_SET_TSS_ADDR");
-    if (irqchip == Irqchip::Kernel && ioctl(fd, KVM_CREATE_IRQCHIP, 0) < 0)
-        return call_failed("KVM_CREATE_IRQCHIP");
-    if (irqchip == Irqchip::Split) {
-        kvm_enable_cap split{};
-        split.cap = KVM_CAP_SPLIT_IRQCHIP;
-        split.args[0] = kIoApicPins;
-        if (ioctl(fd, KVM_ENABLE_CAP, &split) < 0) return call_failed("KVM_CAP_SPLIT_IRQCHIP");
+    if (irqchip != Irqchip::User) {
+        using Kind = KernelIrqchip::Kind;
+        auto chips = KernelIrqchip::create(fd, irqchip == Irqchip::Kernel ? Kind::Kernel : Kind::Split);
+        if (!chips) return std::unexpected(std::move(chips.error()));
+        vm.chips_ = *chips;
     }
     // Else the guest's programs would be killed for what the kernel cannot execute.
     if (host.has(KVM_CAP_EXIT_ON_EMULATION_FAILURE)) {

@@ -1,6 +1,7 @@
 // A virtual machine of the kernel's: its memory, its interrupt chips if it has any, its vCPUs' descriptors.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -8,6 +9,7 @@
 #include "base/result.h"
 #include "base/types.h"
 #include "cpu/kvm/host.h"
+#include "cpu/kvm/kernel_irqchip.h"
 #include "memory/memory_map.h"
 
 namespace tessera::kvm {
@@ -28,6 +30,8 @@ public:
 
     [[nodiscard]] int fd() const { return vm_.get(); }
     [[nodiscard]] Irqchip irqchip() const { return irqchip_; }
+    // Null with Irqchip::User.
+    [[nodiscard]] const KernelIrqchip* chips() const { return chips_ ? &*chips_ : nullptr; }
     [[nodiscard]] Result<File> add_vcpu(u32 apic_id) const;
     // Accesses to these MSRs, and to those that the kernel does not know, leave the guest.
     [[nodiscard]] Status watch_msrs(const Host& host) const;
@@ -40,6 +44,7 @@ private:
 
     File vm_;
     Irqchip irqchip_;
+    std::optional<KernelIrqchip> chips_;
 };
 
 }  // namespace tessera::kvm

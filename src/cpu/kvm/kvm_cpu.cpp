@@ -91,7 +91,7 @@ void KvmCpu::kick() {
 }
 
 void KvmCpu::wake() {
-    if (!own_apic() || woken_.exchange(true)) return;
+    if (parts_.vm.irqchip() == Irqchip::Kernel || woken_.exchange(true)) return;
     interrupt_thread();
 }
 
@@ -120,9 +120,13 @@ x86::State KvmCpu::get(Extent extent) const {
         return {};
     }
     if (own_apic()) state->activity = activity_;
-    const auto offset = registers_.tsc_offset();
-    if (offset) state->msr.tsc_offset = static_cast<s64>(*offset + tsc_less_.value_or(0));
+    state->msr.tsc_offset = tsc_offset();
     return *std::move(state);
+}
+
+s64 KvmCpu::tsc_offset() const {
+    const auto offset = registers_.tsc_offset();
+    return offset ? static_cast<s64>(*offset + tsc_less_.value_or(0)) : 0;
 }
 
 void KvmCpu::put(const x86::State& state, Extent extent) {
@@ -204,6 +208,8 @@ std::optional<Exit> KvmCpu::go(u64& steps) {
         if (const auto exit = take_inputs()) return exit;
     } else if (registers_.kept_activity() == x86::Activity::Shutdown) {
         return Exit{ExitReason::Shutdown};
+    } else if (!take_external()) {
+        return Exit{ExitReason::Failed};
     }
     if (steps == 0) return Exit{ExitReason::Debug};
     if (!enter_kernel()) return failure_.empty() ? std::nullopt : std::optional(Exit{ExitReason::Failed});

@@ -21,6 +21,7 @@
 #include "cpu/kvm/host.h"
 #include "cpu/kvm/interpreter.h"
 #include "cpu/kvm/kernel_vm.h"
+#include "cpu/kvm/split_board.h"
 #include "cpu/kvm/vcpu_state.h"
 
 namespace tessera::kvm {
@@ -31,7 +32,8 @@ struct VmParts {
     const Host& host;
     const KernelVm& vm;
     Interpreter& interpreter;
-    bool time_exits = false;  // for statistics
+    SplitBoard* split = nullptr;  // with Irqchip::Split
+    bool time_exits = false;      // for statistics
     // What was last subtracted from the processor's TSC to have the guest's, plus one; 0: never.
     std::atomic<u64> clock_set_for = 0;
 };
@@ -43,6 +45,9 @@ public:
     ~KvmCpu() override;
     void connect(CpuInterrupts& interrupts) { interrupts_ = &interrupts; }
     [[nodiscard]] int fd() const { return vcpu_.get(); }
+    // See KvmEngine.
+    void follow_time();
+    [[nodiscard]] s64 tsc_offset() const;
 
     Exit run() override { return enter(kForever); }
     Exit step(u64 count) override { return enter(count); }
@@ -72,7 +77,6 @@ private:
     std::optional<Exit> go(u64& steps);
     [[nodiscard]] bool enter_kernel();
     void settle();
-    void follow_time();
     void place_tsc(u64 offset);
     void interrupt_thread();
     void single_step(bool on);
@@ -91,7 +95,8 @@ private:
     void answer_wrmsr();
     std::optional<Exit> interpret(u64& steps);
 
-    // inputs.cpp: interrupts, INIT and SIPI, with our own local APIC.
+    // inputs.cpp: interrupts, INIT and SIPI, with our own local APIC; the 8259A pair's with Irqchip::Split.
+    bool take_external();
     std::optional<Exit> take_inputs();
     void inject();
     void do_init();
@@ -113,6 +118,7 @@ private:
     // The vCPU's own thread, from here on.
     bool io_pending_ = false;  // the kernel has yet to take what was read, before the state is whole
     bool stepping_ = false;
+    std::optional<u8> external_;                       // acknowledged, and the kernel had no place for it yet
     x86::Activity activity_ = x86::Activity::Running;  // ours to know with Irqchip::User
     std::optional<u64>
         tsc_less_;  // what is subtracted from the processor's TSC beside the guest's own offset

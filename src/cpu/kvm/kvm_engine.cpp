@@ -39,6 +39,7 @@ public:
                 .host = host,
                 .vm = vm,
                 .interpreter = interpreter,
+                .split = config.split,
                 .time_exits = config.time_exits} {}
 
     CpuWorld world;
@@ -103,6 +104,15 @@ const KernelVm& KvmEngine::vm() const {
 int KvmEngine::vcpu_fd(unsigned index) const {
     TESSERA_ASSERT(index < count(), "the board asks only for CPUs it configured");
     return impl_->cpus[index]->fd();
+}
+
+void KvmEngine::follow_time() {
+    for (const auto& cpu : impl_->cpus) cpu->follow_time();
+}
+
+s64 KvmEngine::tsc_offset(unsigned index) const {
+    TESSERA_ASSERT(index < count(), "the board asks only for CPUs it configured");
+    return impl_->cpus[index]->tsc_offset();
 }
 
 }  // namespace tessera::kvm

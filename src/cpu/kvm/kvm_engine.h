@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "cpu/kvm/host.h"
 #include "cpu/kvm/kernel_vm.h"
+#include "cpu/kvm/split_board.h"
 
 namespace tessera::kvm {
 
@@ -17,7 +18,8 @@ struct KvmConfig {
     std::vector<u32> apic_ids;  // one for each CPU
     Irqchip irqchip = Irqchip::User;
     std::string device = kDevicePath;
-    bool time_exits = false;  // for statistics: what the answers to exits cost
+    bool time_exits = false;      // for statistics: what the answers to exits cost
+    SplitBoard* split = nullptr;  // with Irqchip::Split
 };
 
 class KvmEngine final : public CpuEngine {
@@ -36,6 +38,11 @@ public:
     [[nodiscard]] const KernelVm& vm() const;
     // Of a vCPU, for its chips in the kernel.
     [[nodiscard]] int vcpu_fd(unsigned index) const;
+    // Gives every vCPU the TSC of now, as its run() does: for those whose deadlines the kernel keeps. While
+    // nobody is in run().
+    void follow_time();
+    // x86::Msrs::tsc_offset alone.
+    [[nodiscard]] s64 tsc_offset(unsigned index) const;
 
 private:
     class Impl;

@@ -50,6 +50,7 @@ public:
     [[nodiscard]] bool accepts_fixed() const;
     // The pins: 0 is LINT0 (usually the 8259A pair's INTR), 1 is LINT1 (NMI).
     void set_lint(unsigned pin, bool high);
+    [[nodiscard]] bool lint(unsigned pin) const { return (inbox_.pins() >> pin & 1) != 0; }
 
     // --- CpuInterrupts, on the CPU's thread.
     Events take_events() override;

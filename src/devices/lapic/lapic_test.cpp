@@ -854,6 +854,21 @@ TEST_F(LapicTest, TscDeadlineInThePastFiresAtOnceWithoutTheQueue) {
     EXPECT_EQ(lapic().acknowledge(), 0x61);
 }
 
+// The state was kept elsewhere until after the deadline.
+TEST_F(LapicTest, TscDeadlineThatHasPassedWhenAStateIsRestoredFiresAtOnceAndWakes) {
+    lapic().write_register(kLvtTimer, 0x40033);
+    EXPECT_EQ(lapic().write_msr(kDeadlineMsr, 5000), MsrResult::Ok);
+    const Lapic::Saved armed = lapic().saved();
+    lapic().reset();
+    clock.advance(6000);
+    const int wakes = wakers[0].count;
+    ASSERT_TRUE(lapic().restore(armed));
+    EXPECT_TRUE(lapic().interrupt_pending());
+    EXPECT_GT(wakers[0].count, wakes);
+    EXPECT_EQ(lapic().acknowledge(), 0x33);
+    EXPECT_EQ(msr(0, kDeadlineMsr), 0u);
+}
+
 TEST_F(LapicTest, TscDeadlineFollowsTheOffsetOfTheCpu) {
     lapic().write_register(kLvtTimer, 0x40061);
     lapic().set_tsc_offset(-1'000'000);

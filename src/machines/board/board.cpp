@@ -85,7 +85,7 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       timers_(vm.add_timers(lock_)),
       io_apic_({.id = boot::io_apic_id(description_), .active_low_pins = active_low_pins(description_)},
                fabric_),
-      pic_(IrqLine(fabric_.lint_pins(), kLint0)),
+      pic_(IrqLine(own_fabric_.lint_pins(), kLint0)),
       com1_(isa_line(com1_irq(description_)), config.serial != nullptr ? *config.serial : nobody_, lock_,
             vm.clock(), timers_),
       pit_(vm.clock(), timers_, IrqLine(legacy_timers_.old_timers(), kPitIrq)),
@@ -100,7 +100,7 @@ Board::Board(Vm& vm, const MachineConfig& config, boot::BoardDescription descrip
       hpet_(description_.hpet.value_or(boot::HpetDescription{}).vendor,
             {.io_apic = shared_inputs_.second(),
              .legacy = legacy_timers_.hpet(),
-             .legacy_selected = IrqLine(legacy_timers_.select(), 0),
+             .legacy_selected = IrqLine(hpet_select_, 0),
              .messages = messages_},
             vm.clock(), timers_),
       reset_control_(vm) {}
@@ -172,11 +172,11 @@ void Board::add_local_apics() {
             lapic::Lapic::Config{.apic_id = description_.apic_ids[i],
                                  .bootstrap = i == 0,
                                  .physical_address_bits = description_.physical_address_bits},
-            vm_.clock(), vm_.tsc(), timers, fabric_);
+            vm_.clock(), vm_.tsc(), timers, own_fabric_);
         apic->chip->connect_waker(vm_.waker(i));
         apic->chip->connect_eoi(apic_to_board_);
         if (description_.has_pic) apic->chip->connect_pic(apic_to_board_);
-        fabric_.add(*apic->chip);
+        own_fabric_.add(*apic->chip);
         apics_.push_back(std::move(apic));
     }
 }
@@ -232,7 +232,7 @@ Status Board::add_mmio() {
         if (auto status = mmio_.add("HPET", description_.hpet->address, hpet::kSize, hpet_, lock_); !status)
             return status;
     if (!description_.io_apic) return {};
-    return mmio_.add("I/O APIC", description_.io_apic->address, ioapic::IoApic::kSize, io_apic_, lock_);
+    return mmio_.add("I/O APIC", description_.io_apic->address, ioapic::IoApic::kSize, io_apic_page_, lock_);
 }
 
 Status Board::add_pci() {
@@ -325,10 +325,21 @@ Status Board::add_cpus(EngineKind engine) {
                                      .clock = &vm_.clock()},
                            .config = config_,
                            .apic_ids = {},
-                           .apics = {}};
+                           .chips = {.clock = vm_.clock(),
+                                     .lock = lock_,
+                                     .local_apics = {},
+                                     .io_apic = io_apic_,
+                                     .pic = pic_,
+                                     .pit = pit_,
+                                     .timers = legacy_timers_,
+                                     .pic_pins = pic_pins_,
+                                     .io_apic_pins = io_apic_pins_,
+                                     .fabric = fabric_,
+                                     .io_apic_page = io_apic_page_},
+                           .split = split_apics_};
     for (unsigned i = 0; i < config_.cpus; ++i) {
         around.apic_ids.push_back(description_.apic_ids[i]);
-        around.apics.push_back(apics_[i]->chip.get());
+        around.chips.local_apics.push_back(apics_[i]->chip.get());
     }
     auto engines = Engines::create(std::move(around), engine);
     if (!engines) return std::unexpected(std::move(engines.error()));
@@ -359,6 +370,7 @@ Status Board::reset_chips() {
     }
     for (const auto& apic : apics_) apic->chip->reset();
     apics_.front()->chip->enter_virtual_wire_mode();
+    engines_->chips_are_fresh();
     return {};
 }
 

@@ -50,6 +50,8 @@ public:
     [[nodiscard]] std::span<Cpu* const> cpus() override { return engines_->cpus(); }
     [[nodiscard]] EngineKind engine() const override { return engines_->engine(); }
     Status use_engine(EngineKind engine) override { return engines_->use(engine); }
+    Status on_halt() override { return engines_->take_chips(); }
+    Status on_go_on() override { return engines_->give_chips(); }
     Status power_on() override;
     void press_power_button() override;
 
@@ -59,6 +61,31 @@ private:
     struct LocalApic {
         NullLock no_lock;
         std::unique_ptr<lapic::Lapic> chip;
+    };
+
+    // Hears, beside the legacy timers, which of them drives interrupts 0 and 8.
+    class HpetSelect final : public IrqSink {
+    public:
+        explicit HpetSelect(Board& board) : board_(board) {}
+        void set_level(unsigned pin, bool high) override {
+            board_.legacy_timers_.select().set_level(pin, high);
+            if (board_.engines_ != nullptr) board_.engines_->select_hpet(high);
+        }
+
+    private:
+        Board& board_;
+    };
+    // Local APICs in the kernel in front of our other chips.
+    class SplitApics final : public kvm::SplitBoard {
+    public:
+        explicit SplitApics(Board& board) : board_(board) {}
+        void end_of_interrupt(u8 vector) override { board_.apic_to_board_.end_of_interrupt(vector); }
+        // All have the wire; the first one's inbox knows its level without a lock.
+        [[nodiscard]] bool external_interrupt() override { return board_.apics_.front()->chip->lint(0); }
+        std::optional<u8> acknowledge() override { return board_.apic_to_board_.acknowledge_interrupt(); }
+
+    private:
+        Board& board_;
     };
 
     Board(Vm& vm, const MachineConfig& config, boot::BoardDescription description);
@@ -100,16 +127,23 @@ private:
     MutexLock lock_;  // of every chip below but the local APICs
     HostTimers& timers_;
 
-    lapic::LapicFabric fabric_;
+    // What is switched goes to the kernel's chips while those stand in the place of ours.
+    lapic::LapicFabric own_fabric_;
+    SwitchedFabric fabric_{own_fabric_};
     std::vector<std::unique_ptr<LocalApic>> apics_;
     ioapic::IoApic io_apic_;
     pic8259::Pic8259Pair pic_;
-    WiredOr pic_inputs_{pic_};         // ISA, PCI
-    WiredOr shared_inputs_{io_apic_};  // of the I/O APIC, from pin 16 on: PCI, HPET
-    IsaInterrupts isa_{pic_inputs_.first(), io_apic_};
+    SwitchedPins pic_pins_{pic_};
+    SwitchedPins io_apic_pins_{io_apic_};
+    SplitRoutes io_apic_page_{io_apic_};
+    WiredOr pic_inputs_{pic_pins_};         // ISA, PCI
+    WiredOr shared_inputs_{io_apic_pins_};  // of the I/O APIC, from pin 16 on: PCI, HPET
+    IsaInterrupts isa_{pic_inputs_.first(), io_apic_pins_};
     LegacyTimers legacy_timers_{isa_};
+    HpetSelect hpet_select_{*this};
     MessagesToMemory messages_{fabric_, memory_};
     ApicToBoard apic_to_board_{io_apic_, pic_, lock_};
+    SplitApics split_apics_{*this};
 
     NullChar nobody_;
     SerialPort com1_;
@@ -128,7 +162,7 @@ private:
     // Last: CPUs go before what they touch.
     std::unique_ptr<Engines> engines_;
     // Behind them all: tells the CPUs what it wrote to memory, until it is gone.
-    LockedPins locked_io_apic_{io_apic_, lock_};
+    LockedPins locked_io_apic_{io_apic_pins_, lock_};
     std::unique_ptr<EventLoop> own_io_loop_;
     std::unique_ptr<VirtioPart> virtio_;
     std::unique_ptr<SataPart> sata_;

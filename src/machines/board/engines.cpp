@@ -31,19 +31,50 @@ Result<CpuEngine*> Engines::need(EngineKind engine) {
         made = soft_.get();
     } else {
         if (kvm_ != nullptr) return kvm_.get();
-        if (config.kvm.irqchip != kvm::Irqchip::User)
-            return fail(Errc::Unsupported, "--engine kvm: this version has irqchip=user only");
         auto kvm = kvm::KvmEngine::create(around_.world, {.cpus = config.cpus,
                                                           .apic_ids = around_.apic_ids,
                                                           .irqchip = config.kvm.irqchip,
                                                           .device = config.kvm.device,
-                                                          .time_exits = config.soft.count.value_or(false)});
+                                                          .time_exits = config.soft.count.value_or(false),
+                                                          .split = &around_.split});
         if (!kvm) return std::unexpected(std::move(kvm.error()));
+        if (auto status = add_kernel_chips(**kvm); !status) return std::unexpected(std::move(status.error()));
         kvm_ = *std::move(kvm);
         made = kvm_.get();
     }
-    for (unsigned i = 0; i < config.cpus; ++i) made->connect(i, *around_.apics[i]);
+    for (unsigned i = 0; i < config.cpus; ++i) made->connect(i, *around_.chips.local_apics[i]);
     return made;
+}
+
+Status Engines::add_kernel_chips(const kvm::KvmEngine& kvm) {
+    const kvm::KernelIrqchip* chips = kvm.vm().chips();
+    if (chips == nullptr) return {};
+    std::vector<int> vcpus;
+    vcpus.reserve(kvm.count());
+    for (unsigned i = 0; i < kvm.count(); ++i) vcpus.push_back(kvm.vcpu_fd(i));
+    auto made = KernelChips::create(*chips, vcpus, around_.chips);
+    if (!made) return std::unexpected(std::move(made.error()));
+    kernel_chips_ = *std::move(made);
+    return {};
+}
+
+Status Engines::take_chips() {
+    if (kernel_chips_ == nullptr || !kernel_chips_->in_kernel()) return {};
+    std::vector<s64> tsc_offsets;
+    tsc_offsets.reserve(kvm_->count());
+    for (unsigned i = 0; i < kvm_->count(); ++i) tsc_offsets.push_back(kvm_->tsc_offset(i));
+    return kernel_chips_->leave(tsc_offsets);
+}
+
+Status Engines::give_chips() {
+    const auto start = std::exchange(start_, KernelChips::Start::Running);
+    if (kernel_chips_ == nullptr || engine_ != EngineKind::Kvm) return {};
+    kvm_->follow_time();
+    return kernel_chips_->enter(start);
+}
+
+void Engines::select_hpet(bool hpet) {
+    if (kernel_chips_ != nullptr) kernel_chips_->select_hpet(hpet);
 }
 
 void Engines::run_on(CpuEngine& engine, EngineKind kind) {

@@ -106,6 +106,8 @@ Status KernelChips::enter(Start start) {
         if (all()) {
             ours_.pic_pins.use_kernel(&pic_pins_);
             ours_.io_apic_pins.use_kernel(&io_apic_pins_);
+        } else {
+            ours_.io_apic_page.use_kernel(&chips_);
         }
         ours_.fabric.use_kernel(&fabric_);
         in_kernel_ = true;
@@ -219,6 +221,7 @@ Status KernelChips::leave(std::span<const s64> tsc_offsets) {
         }
         ours_.pic_pins.use_kernel(nullptr);
         ours_.io_apic_pins.use_kernel(nullptr);
+        ours_.io_apic_page.use_kernel(nullptr);
         ours_.fabric.use_kernel(nullptr);
         in_kernel_ = false;
     }

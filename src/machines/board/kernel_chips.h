@@ -18,6 +18,7 @@
 #include "machines/board/interrupt_wiring.h"
 #include "machines/board/kernel_chip_state.h"
 #include "machines/board/kernel_wiring.h"
+#include "machines/board/split_routes.h"
 
 namespace tessera {
 
@@ -33,6 +34,7 @@ struct OwnChips {
     SwitchedPins& pic_pins;
     SwitchedPins& io_apic_pins;
     SwitchedFabric& fabric;
+    SplitRoutes& io_apic_page;
 };
 
 class KernelChips {
