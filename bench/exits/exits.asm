@@ -2,7 +2,7 @@
 ; ticks of the time-stamp counter. Prints, for each row,
 ;     row NAME COUNT TICKS...
 ; COUNT is how often a batch did it, TICKS how long each batch took in all. `skip NAME` says that this machine
-; cannot. Option on the command line: ticks=N, how long a batch is to take at least.
+; cannot. Options on the command line: ticks=N, how long a batch is to take at least; hypercalls=0, make none.
 %include "pvh.inc"
 
 SELF_VECTOR     equ 0x40
@@ -558,8 +558,13 @@ skip:
     call print
     jmp print_line_end
 
-; Carry: there is no hypercall interface in KVM's form.
+; Carry: no hypercall interface in KVM's form, none of the features that need one, or none is wanted.
 find_hypercall:
+    mov eax, 1
+    mov esi, hypercalls_option
+    call option
+    test eax, eax
+    jz .none
     xor eax, eax
     cpuid
     cmp ecx, 'cAMD'
@@ -573,9 +578,14 @@ find_hypercall:
     add r8d, 0x100
     cmp r8d, 0x40000200
     jb .leaf
+.none:
     stc
     ret
 .found:
+    lea eax, [r8 + 1]
+    cpuid
+    test eax, 1 << 7 | 1 << 11 | 1 << 13    ; unhalt, send IPI, yield
+    jz .none
     clc
     ret
 
@@ -584,6 +594,7 @@ skip_text: db "skip ", 0
 begin_text: db "exits begin ", 0
 end_text: db "exits end ", 0
 ticks_option: db "ticks=", 0
+hypercalls_option: db "hypercalls=", 0
 
     section .bss
     alignb 64
