@@ -15,7 +15,7 @@ namespace tessera::app {
 namespace {
 
 constexpr const char* kSettings = "jit=on|off, cache=SIZE, check, check=N, strict-flags, count=on|off";
-constexpr const char* kKvmSettings = "irqchip=kernel|split|user";
+constexpr const char* kKvmSettings = "irqchip=kernel|split|user, nested=on|off";
 
 using soft::SoftCpuConfig;
 
@@ -49,10 +49,11 @@ constexpr Words<EngineChoice, 3> kEngines{
     {{"auto", EngineChoice::Auto}, {"kvm", EngineChoice::Kvm}, {"soft", EngineChoice::Soft}}};
 constexpr Words<kvm::Irqchip, 3> kIrqchips{
     {{"kernel", kvm::Irqchip::Kernel}, {"split", kvm::Irqchip::Split}, {"user", kvm::Irqchip::User}}};
-constexpr std::array<KnownSetting<KvmSettings>, 1> kKnownOfKvm{
-    {{.name = "irqchip", .take = [](const Setting& s, KvmSettings& c) {
-          return take_word(s.value.value_or(""), kIrqchips, c.irqchip);
-      }}}};
+constexpr std::array<KnownSetting<KvmSettings>, 2> kKnownOfKvm{
+    {{.name = "irqchip",
+      .take = [](const Setting& s,
+                 KvmSettings& c) { return take_word(s.value.value_or(""), kIrqchips, c.irqchip); }},
+     {.name = "nested", .take = [](const Setting& s, KvmSettings& c) { return take_on_off(s, c.nested); }}}};
 
 }  // namespace
 

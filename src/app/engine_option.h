@@ -6,6 +6,7 @@
 //   count=on|off    translated code counts what it does; on with --stats unless said otherwise
 // kvm's:
 //   irqchip=kernel|split|user   who executes the interrupt chips: KVM, KVM the local APICs only, or Tessera
+//   nested=on|off               the guest may use KVM itself, with --cpu host
 #pragma once
 
 #include <expected>

@@ -44,7 +44,7 @@ struct Typed {
     std::string machine = "pc";
     std::string kernel_entry = "auto";
     std::string engine = "auto";
-    std::string cpu = "max";
+    std::string cpu;  // empty: what fits the engine
     bool no_reboot = false;
     std::vector<std::string> disks;
     std::vector<std::string> cdroms;
@@ -94,10 +94,14 @@ std::string check_engine(const std::string& typed, RunOptions& run) {
     return {};
 }
 
-std::string check_cpu_model(const std::string& typed, soft::CpuModel& value) {
+std::string check_cpu_model(const std::string& typed, RunOptions& run) {
+    if (typed.empty()) return {};
+    run.kvm.host_cpu = typed == "host";
+    if (run.kvm.host_cpu) return {};
     const auto model = soft::cpu_model_of(typed);
-    if (!model) return bad("--cpu", typed, "choose one of x86-64-v2, x86-64-v3, max");
-    value = *model;
+    if (!model) return bad("--cpu", typed, "choose one of host, x86-64-v2, x86-64-v3, max");
+    run.soft.model = *model;
+    run.kvm.level = soft::feature_level(*model);
     return {};
 }
 
@@ -248,7 +252,7 @@ std::string check(const Typed& typed, RunOptions& run) {
          {check_memory(typed.memory, run.memory), check_cpus(typed.cpus, run.cpus),
           choose("--machine", typed.machine, kMachines, run.machine),
           choose("--kernel-entry", typed.kernel_entry, kStarts, run.kernel_start),
-          check_engine(typed.engine, run), check_cpu_model(typed.cpu, run.soft.model),
+          check_engine(typed.engine, run), check_cpu_model(typed.cpu, run),
           check_disks(typed.disks, run.disks), check_sata(typed, run), check_nets(typed, run.nets),
           check_balloon(typed.balloon, run.memory, run.balloon), check_console(typed, run),
           check_ports(typed, run), check_traces(typed.traces, run.traces)})
@@ -357,7 +361,10 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
             ",count=on|off")
         ->type_name("NAME[,SETTING...]");
     command
-        ->add_option("--cpu", typed.cpu, "the processor the guest sees: x86-64-v2, x86-64-v3, max (default)")
+        ->add_option("--cpu", typed.cpu,
+                     "the processor the guest sees: x86-64-v2, x86-64-v3, max (what the software CPU is if "
+                     "nothing is said), "
+                     "host (likewise with KVM, and only there)")
         ->type_name("MODEL");
     command->add_flag("--no-reboot", typed.no_reboot,
                       "a reset or triple fault of the guest ends the command");

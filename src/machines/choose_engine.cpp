@@ -20,15 +20,22 @@ std::string_view soft_only(const MachineConfig& config) {
 }  // namespace
 
 Result<EngineKind> choose_engine(const MachineConfig& config) {
-    if (config.engine == EngineChoice::Soft) return EngineKind::Soft;
+    const auto soft = [&]() -> Result<EngineKind> {
+        if (!config.kvm.host_cpu) return EngineKind::Soft;
+        return fail(
+            Errc::InvalidArgument,
+            "--cpu host needs a KVM that is hardware, or --engine kvm; the software CPU has x86-64-v2, "
+            "x86-64-v3 and max");
+    };
+    if (config.engine == EngineChoice::Soft) return soft();
     const std::string_view needs_soft = soft_only(config);
-    if (config.engine == EngineChoice::Auto && !needs_soft.empty()) return EngineKind::Soft;
+    if (config.engine == EngineChoice::Auto && !needs_soft.empty()) return soft();
     if (!needs_soft.empty())
         return fail(Errc::InvalidArgument, fmt::format("{} needs --engine soft", needs_soft));
 
     const kvm::Finding finding = kvm::probe(config.kvm.device.c_str());
     if (finding.usable()) return EngineKind::Kvm;
-    if (config.engine == EngineChoice::Auto) return EngineKind::Soft;
+    if (config.engine == EngineChoice::Auto) return soft();
     if (finding.verdict != kvm::Verdict::Interpreted)
         return fail(Errc::HostFailure,
                     fmt::format("--engine kvm: {}; --engine soft needs no KVM", kvm::describe(finding)));

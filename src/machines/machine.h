@@ -121,6 +121,10 @@ enum class EngineChoice : u8 {
 
 struct KvmSettings {
     kvm::Irqchip irqchip = kvm::Irqchip::Kernel;
+    // What the guest's processor can do; none: all that the host's can.
+    std::optional<x86::FeatureLevel> level = std::nullopt;
+    bool host_cpu = false;  // the guest is to have the host's processor, and no other engine will do
+    bool nested = false;    // the guest may be a hypervisor itself, where the host's processor lets it
     std::string device = kvm::kDevicePath;
 };
 
@@ -130,7 +134,7 @@ struct MachineConfig {
     unsigned cpus = 1;        // the same number the VM was created with
     EngineChoice engine = EngineChoice::Auto;
     KvmSettings kvm{};  // NOLINT(readability-redundant-member-init)
-    // What the guest's processor is and how the software CPU works; its number of CPUs is `cpus` above.
+    // How the software CPU works, and what its processor is. Its number of CPUs is `cpus` above.
     soft::SoftCpuConfig soft{};  // NOLINT(readability-redundant-member-init)
 
     // NOLINTBEGIN(readability-redundant-member-init): so that designated initialisers may leave them out

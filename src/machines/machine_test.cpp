@@ -15,6 +15,10 @@
 namespace tessera {
 namespace {
 
+boot::BoardDescription describe(const MachineConfig& config) {
+    return describe_board(config, soft_cpuid(config));
+}
+
 // An ELF64 executable with one segment at 1 MiB, entered in 64-bit mode [ELF "ELF Header", "Program Header"].
 std::vector<u8> elf_with(const std::vector<u8>& code) {
     constexpr u64 kLoadAddress = 0x10'0000;
@@ -199,12 +203,12 @@ TEST_P(MachineTest, CmosTellsMemoryAndCpus) {
 }
 
 TEST_P(MachineTest, FirmwareDescribesTheProcessorAsCpuidDoes) {
-    const boot::BoardDescription max = describe_board({.kind = GetParam(), .cpus = 2});
+    const boot::BoardDescription max = describe({.kind = GetParam(), .cpus = 2});
     EXPECT_EQ(max.cpu_count(), 2U);
     EXPECT_EQ(max.cpu_signature, 0x00a0'0f11U);                // family 19h, model 1, stepping 1
     EXPECT_EQ(max.cpu_features & 0x0780'0201U, 0x0780'0201U);  // FPU, APIC, MMX, FXSR, SSE, SSE2
     EXPECT_EQ(max.cpu_features & (1U << 28), 1U << 28);        // HTT: more than one
-    EXPECT_EQ(describe_board({.kind = GetParam()}).cpu_features & (1U << 28), 0U);
+    EXPECT_EQ(describe({.kind = GetParam()}).cpu_features & (1U << 28), 0U);
     EXPECT_EQ(max.physical_address_bits, 48);
     EXPECT_EQ(max.identity.processor, "Tessera Software CPU");
 }

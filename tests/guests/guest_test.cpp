@@ -1,8 +1,13 @@
-// Makes a GoogleTest case of every test of every image. With --trace the executed instructions are printed.
+// Makes a GoogleTest case of every test of every image. With --trace the executed instructions are printed;
+// with --kvm the host's KVM executes them.
 #include <Zydis/Zydis.h>
+#include <cstdlib>
 #include <fmt/format.h>
+#include <fstream>
 #include <gtest/gtest.h>
+#include <map>
 
+#include "cpu/kvm/probe.h"
 #include "tests/guests/guest_machine.h"
 
 namespace tessera::guests {
@@ -53,6 +58,47 @@ private:
     const GuestTest& guest_;
 };
 
+// What the emulator of a KVM that is no hardware does otherwise than processors do: "topic.test reason" a
+// line.
+std::map<std::string, std::string> read_differences() {
+    std::map<std::string, std::string> differences;
+    std::ifstream file(GUEST_KVM_DIFFERENCES);
+    for (std::string line; std::getline(file, line);) {
+        if (line.empty() || line.starts_with('#')) continue;
+        const auto end = line.find(' ');
+        differences[line.substr(0, end)] = end == std::string::npos ? "" : line.substr(end + 1);
+    }
+    return differences;
+}
+
+class KvmCase final : public testing::Test {
+public:
+    KvmCase(const GuestImage& image, const GuestTest& guest) : image_(image), guest_(guest) {}
+
+private:
+    void TestBody() override {
+        static const kvm::Finding finding = kvm::probe();
+        static const auto differences = read_differences();
+        if (finding.verdict == kvm::Verdict::Interpreted) {
+            const auto known = differences.find(image_.topic + "." + guest_.name);
+            if (known != differences.end() && std::getenv("GUESTS_ALL") == nullptr)
+                GTEST_SKIP() << "KVM here is no hardware: " << known->second;
+        } else if (!finding.usable()) {
+            GTEST_SKIP() << kvm::describe(finding);
+        }
+        EXPECT_EQ(run_guest(image_, guest_, Stepping::Kvm, nullptr), "") << "by KVM";
+    }
+    const GuestImage& image_;
+    const GuestTest& guest_;
+};
+
+bool by_kvm = false;
+
+testing::Test* make_case(const GuestImage& image, const GuestTest& test) {
+    if (by_kvm) return new KvmCase(image, test);
+    return new GuestCase(image, test);
+}
+
 void add_all() {
     static std::vector<std::unique_ptr<GuestImage>> images;
     std::string topics = GUEST_TOPICS;
@@ -69,7 +115,7 @@ void add_all() {
         for (const GuestTest& test : image->tests)
             testing::RegisterTest(
                 image->topic.c_str(), test.name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
-                [&image = *image, &test]() -> testing::Test* { return new GuestCase(image, test); });
+                [&image = *image, &test]() -> testing::Test* { return make_case(image, test); });
     }
 }
 
@@ -80,7 +126,10 @@ int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
     static tessera::guests::PrintingTracer printing;
     for (int i = 1; i < argc; ++i)
-        if (std::string_view(argv[i]) == "--trace") tessera::guests::tracer = &printing;
+        if (std::string_view(argv[i]) == "--trace")
+            tessera::guests::tracer = &printing;
+        else if (std::string_view(argv[i]) == "--kvm")
+            tessera::guests::by_kvm = true;
     tessera::guests::add_all();
     return RUN_ALL_TESTS();
 }

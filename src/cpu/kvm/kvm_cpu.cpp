@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -11,7 +10,8 @@
 #include <system_error>
 #include <unistd.h>
 #include <utility>
-#include <vector>
+
+#include "cpu/kvm/cpuid.h"
 
 namespace tessera::kvm {
 
@@ -41,15 +41,6 @@ void let_kick_signal_in() {
         return pthread_sigmask(SIG_UNBLOCK, &set, nullptr) == 0;
     }();
     (void)open;
-}
-
-Status set_cpuid(int vcpu, std::span<const kvm_cpuid_entry2> leaves) {
-    std::vector<u64> buffer((sizeof(kvm_cpuid2) + leaves.size_bytes()) / sizeof(u64) + 1);
-    auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
-    list->nent = static_cast<u32>(leaves.size());
-    std::memcpy(&list->entries[0], leaves.data(), leaves.size_bytes());
-    if (ioctl(vcpu, KVM_SET_CPUID2, list) < 0) return call_failed("KVM_SET_CPUID2");
-    return {};
 }
 
 }  // namespace
@@ -152,12 +143,13 @@ Exit KvmCpu::give_up(std::string why) {
     return {ExitReason::Failed};
 }
 
-// The guest's TSC is the processor's and `offset`; our own local APIC has to know, for its deadlines. Some
-// hosts take an offset and do not apply it: what counts is what they have afterwards.
+// The guest's TSC is the processor's and `offset`. Some hosts cannot move it: what counts is what they have
+// afterwards, and our own local APIC has to know it for its deadlines.
 void KvmCpu::place_tsc(u64 offset) {
     const auto before = registers_.tsc_offset();
     if (before && *before == offset && tsc_told_ == offset + *tsc_less_) return;
-    if (auto status = registers_.set_tsc_offset(offset); !status) {
+    const auto status = registers_.set_tsc_offset(offset);
+    if (!status && status.error().code != Errc::Unsupported) {
         failure_ = status.error().message;
         return;
     }

@@ -1,9 +1,12 @@
 #include "cpu/kvm/kvm_engine.h"
 
+#include <algorithm>
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <utility>
 
 #include "base/assert.h"
+#include "cpu/kvm/cpuid.h"
 #include "cpu/kvm/interpreter.h"
 #include "cpu/kvm/kvm_cpu.h"
 
@@ -11,19 +14,16 @@ namespace tessera::kvm {
 
 namespace {
 
-// What the host's KVM offers, as this CPU's.
-Result<std::vector<kvm_cpuid_entry2>> host_cpuid(const Host& host, u32 apic_id) {
-    auto leaves = host.supported_cpuid();
-    if (!leaves) return leaves;
-    for (kvm_cpuid_entry2& leaf : *leaves) {
-        if (leaf.function == 1) {
-            constexpr u32 kX2apic = 1 << 21, kTscDeadline = 1 << 24, kHypervisor = 1U << 31;
-            leaf.ebx = (leaf.ebx & 0xff'ffff) | apic_id << 24;
-            leaf.ecx |= kX2apic | kTscDeadline | kHypervisor;
-        }
-        if (leaf.function == 0xb) leaf.edx = apic_id;
-    }
-    return leaves;
+// What the guest's processor is to say, as CPU `index`.
+Result<GuestCpuid> cpuid_of(const Host& host, const KvmConfig& config, unsigned index, const File& vcpu) {
+    const int tsc_khz = ioctl(vcpu.get(), KVM_GET_TSC_KHZ, 0);
+    return guest_cpuid(host,
+                       {.level = config.level,
+                        .cpus = config.cpus,
+                        .apic_id = config.apic_ids[index],
+                        .tsc_khz = static_cast<u64>(std::max(tsc_khz, 0)),
+                        .apics = config.irqchip == Irqchip::User ? LocalApics::User : LocalApics::Kernel,
+                        .nested = config.nested});
 }
 
 }  // namespace
@@ -69,9 +69,9 @@ Result<std::unique_ptr<KvmEngine>> KvmEngine::create(const CpuWorld& world, cons
     for (unsigned i = 0; i < config.cpus; ++i) {
         auto vcpu = impl->vm.add_vcpu(config.apic_ids[i]);
         if (!vcpu) return std::unexpected(std::move(vcpu.error()));
-        auto cpuid = host_cpuid(impl->host, config.apic_ids[i]);
+        auto cpuid = cpuid_of(impl->host, config, i, *vcpu);
         if (!cpuid) return std::unexpected(std::move(cpuid.error()));
-        auto cpu = KvmCpu::create(impl->parts, i, *std::move(vcpu), *cpuid);
+        auto cpu = KvmCpu::create(impl->parts, i, *std::move(vcpu), cpuid->entries);
         if (!cpu) return std::unexpected(std::move(cpu.error()));
         (*cpu)->connect(impl->nothing);
         x86::State start = x86::reset_state();

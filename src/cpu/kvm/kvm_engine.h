@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "cpu/kvm/host.h"
 #include "cpu/kvm/kernel_vm.h"
 #include "cpu/kvm/split_board.h"
+#include "cpu/x86/cpuid.h"
 
 namespace tessera::kvm {
 
@@ -17,6 +19,8 @@ struct KvmConfig {
     unsigned cpus = 1;
     std::vector<u32> apic_ids;  // one for each CPU
     Irqchip irqchip = Irqchip::User;
+    std::optional<x86::FeatureLevel> level = std::nullopt;  // of the guest's processor; none: the host's
+    bool nested = false;  // VMX or SVM, where the host has it and the processor is the host's
     std::string device = kDevicePath;
     bool time_exits = false;      // for statistics: what the answers to exits cost
     SplitBoard* split = nullptr;  // with Irqchip::Split

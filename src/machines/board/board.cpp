@@ -47,10 +47,10 @@ unsigned com1_irq(const boot::BoardDescription& board) {
 }
 
 // [APM 3 E.4.1]: leaves 80000002h to 80000004h, padded with zeros.
-std::string brand_of(const x86::CpuidContext& cpu) {
+std::string brand_of(const CpuidOfGuest& cpuid) {
     std::string brand;
     for (u32 leaf = 0x8000'0002; leaf <= 0x8000'0004; ++leaf) {
-        const x86::CpuidResult r = x86::cpuid(cpu, leaf, 0);
+        const x86::CpuidResult r = cpuid(leaf);
         for (const u32 four : {r.eax, r.ebx, r.ecx, r.edx})
             for (unsigned shift = 0; shift < 32; shift += 8) brand += static_cast<char>(four >> shift);
     }
@@ -60,16 +60,20 @@ std::string brand_of(const x86::CpuidContext& cpu) {
 
 }  // namespace
 
-boot::BoardDescription describe_board(const MachineConfig& config) {
+CpuidOfGuest soft_cpuid(const MachineConfig& config) {
+    const x86::CpuidContext cpu{.level = soft::feature_level(config.soft.model), .cpus = config.cpus};
+    return [cpu](u32 leaf) { return x86::cpuid(cpu, leaf, 0); };
+}
+
+boot::BoardDescription describe_board(const MachineConfig& config, const CpuidOfGuest& cpuid) {
     auto board =
         config.kind == MachineKind::Pc ? boot::pc_board(config.cpus) : boot::microvm_board(config.cpus);
-    const x86::CpuidContext cpu{.level = soft::feature_level(config.soft.model), .cpus = config.cpus};
-    const x86::CpuidResult identity = x86::cpuid(cpu, 1, 0);
+    const x86::CpuidResult identity = cpuid(1);
     board.cpu_signature = identity.eax;
     board.cpu_features = identity.edx;
-    board.physical_address_bits = static_cast<u8>(x86::cpuid(cpu, 0x8000'0008, 0).eax);
+    board.physical_address_bits = static_cast<u8>(cpuid(0x8000'0008).eax);
     if (board.pci) board.pci->memory64 = high_pci_window(config.memory, board.physical_address_bits);
-    board.identity.processor = brand_of(cpu);
+    board.identity.processor = brand_of(cpuid);
     if (config.kind == MachineKind::Microvm)
         for (unsigned n = 0; n < virtio_device_count(config); ++n)
             board.virtio_mmio.push_back({.address = kVirtioMmioBase + n * kVirtioMmioStep,

@@ -2,6 +2,7 @@
 // Wiring only: what a chip does is in src/devices, what the firmware tables say in src/boot.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "boot/board.h"
 #include "boot/boot_linux.h"
 #include "bus/io_bus.h"
+#include "cpu/x86/cpuid.h"
 #include "devices/acpi_pm/acpi_pm.h"
 #include "devices/hpet/hpet.h"
 #include "devices/i8042/i8042.h"
@@ -37,9 +39,14 @@
 
 namespace tessera {
 
-// What firmware is to tell about the machine `config` asks for: the board's parts list, with the CPUs as the
-// CPU model's CPUID describes them.
-[[nodiscard]] boot::BoardDescription describe_board(const MachineConfig& config);
+// What CPUID says to the bootstrap processor, of leaf and subleaf 0.
+using CpuidOfGuest = std::function<x86::CpuidResult(u32 leaf)>;
+// The software CPU's.
+[[nodiscard]] CpuidOfGuest soft_cpuid(const MachineConfig& config);
+
+// What firmware is to tell about the machine `config` asks for: the board's parts list, with the CPUs as
+// CPUID describes them.
+[[nodiscard]] boot::BoardDescription describe_board(const MachineConfig& config, const CpuidOfGuest& cpuid);
 
 class Board final : public Machine {
 public:

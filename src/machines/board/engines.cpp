@@ -34,6 +34,8 @@ Result<CpuEngine*> Engines::need(EngineKind engine) {
         auto kvm = kvm::KvmEngine::create(around_.world, {.cpus = config.cpus,
                                                           .apic_ids = around_.apic_ids,
                                                           .irqchip = config.kvm.irqchip,
+                                                          .level = config.kvm.level,
+                                                          .nested = config.kvm.nested,
                                                           .device = config.kvm.device,
                                                           .time_exits = config.soft.count.value_or(false),
                                                           .split = &around_.split});
