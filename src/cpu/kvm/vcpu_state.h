@@ -13,7 +13,8 @@
 //   msr.misc_enable         bits 7, 11 and 12 are the host's
 //   msr.* of 0              stay, where the host has no such MSR; other values are an error
 //   shadow_is_mov_ss        AMD's processors have one bit for both shadows, which is read as STI's
-//   paravirt_eoi_offered    is taken back before KVM_RUN returns, and must be before write(): soft/paravirt.h
+//   paravirt_eoi_offered    KVM takes an offer back before KVM_RUN returns, and the software CPU in
+//                           prepare_to_leave()
 //   activity                Shutdown, and all of it without a local APIC in the kernel, is kept here, for
 //                           the run loop: KVM_RUN knows only guests that run
 //   event_*                 software interrupts and exceptions are not reported: their instruction is

@@ -67,5 +67,59 @@ TEST(Convert, ARepeatedInterruptWithALowVectorIsNoException) {
     EXPECT_EQ(KernelRig::vector_of(rig.run(s, {0x90})), 8);
 }
 
+// --- before another engine gets the state
+
+TEST(PrepareToLeave, TakesBackTheOfferToEndAnInterruptInMemory) {
+    KernelRig rig;
+    constexpr u64 kWord = KernelRig::kData;
+    x86::State s = rig.kernel64();
+    s.msr.kvm_pv_eoi = kWord | 1;
+    s.paravirt_eoi_offered = true;
+    rig.write<u32>(kWord, 1);
+    rig.cpu().set_state(s);
+    rig.engine().prepare_to_leave(0);
+    EXPECT_FALSE(rig.cpu().state().paravirt_eoi_offered);
+    EXPECT_EQ(rig.read<u32>(kWord), 0u) << "the guest writes to its APIC, whoever that is";
+    rig.engine().prepare_to_leave(0);
+    s.paravirt_eoi_offered = false;
+    EXPECT_EQ(rig.cpu().state(), s) << "and nothing else";
+}
+
+class Kicker final : public IoDevice {
+public:
+    IoStatus read(u64 /*offset*/, std::span<std::byte> /*out*/) override { return IoStatus::Ok; }
+    IoStatus write(u64 /*offset*/, std::span<const std::byte> /*in*/) override {
+        cpu->kick();
+        return IoStatus::Ok;
+    }
+    Cpu* cpu = nullptr;
+};
+
+// [SDM 3B 17.3.1.4] The trap of an instruction that ended in a kick is still due.
+TEST(PrepareToLeave, AnOutstandingDebugTrapGoesAlong) {
+    constexpr u64 kSingleStep = 1 << 14;
+    KernelRig rig;
+    Kicker kicker;
+    NullLock lock;
+    kicker.cpu = &rig.cpu();
+    ASSERT_TRUE(rig.ports.add("kicker", 0x70, 1, kicker, lock));
+    x86::State s = rig.kernel64();
+    s.rflags |= x86::eflags::kTf;
+    rig.put(KernelRig::kCode, {0xe6, 0x70});  // out 0x70, al
+    rig.cpu().set_state(s);
+    ASSERT_EQ(rig.cpu().run().reason, ExitReason::Kicked);
+    rig.engine().prepare_to_leave(0);
+    const x86::State after = rig.cpu().state();
+    EXPECT_EQ(after.rip, KernelRig::kCode + 2);
+    EXPECT_TRUE(after.event_valid);
+    EXPECT_EQ(after.event_vector, 1);
+    EXPECT_FALSE(after.event_is_interrupt);
+    EXPECT_NE(after.dr6 & kSingleStep, 0u);
+
+    rig.cpu().set_state(after);
+    ASSERT_EQ(rig.cpu().run().reason, ExitReason::Halted);
+    EXPECT_EQ(KernelRig::vector_of(rig.cpu().state()), 1);
+}
+
 }  // namespace
 }  // namespace tessera::soft

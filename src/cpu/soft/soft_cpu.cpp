@@ -3,12 +3,14 @@
 
 #include "base/assert.h"
 #include "cpu/soft/blocks.h"
+#include "cpu/soft/debug.h"
 #include "cpu/soft/exec.h"
 #include "cpu/soft/exits.h"
 #include "cpu/soft/fp/fp.h"
 #include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/gs_base.h"
 #include "cpu/soft/jit/jit.h"
+#include "cpu/soft/paravirt.h"
 #include "cpu/soft/soft_system.h"
 #include "cpu/soft/system.h"
 
@@ -237,6 +239,17 @@ void SoftEngine::connect(unsigned index, CpuInterrupts& interrupts) {
 void SoftEngine::forget_code(unsigned index) {
     TESSERA_ASSERT(index < count(), "the VM asks only for CPUs it configured");
     impl_->system.drop_all_code(impl_->system.vcpu(index));
+}
+
+void SoftEngine::prepare_to_leave(unsigned index) {
+    TESSERA_ASSERT(index < count(), "the VM asks only for CPUs it configured");
+    Vcpu& c = impl_->system.vcpu(index);
+    if (c.paravirt_eoi_offered) end_paravirt_eoi(c);
+    // GAP: a #DB that MOV SS holds back is lost.
+    if (c.pending_db == 0 || c.event_to_repeat || (c.shadow && c.shadow_mov_ss)) return;
+    report_debug(c, c.pending_db);
+    c.event_to_repeat = Event{.kind = EventKind::Exception, .fault = {.vector = x86::kDb}};
+    c.activity = x86::Activity::Running;
 }
 
 std::optional<CpuModel> cpu_model_of(std::string_view name) {

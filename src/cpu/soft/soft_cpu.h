@@ -53,6 +53,10 @@ public:
     void connect(unsigned index, CpuInterrupts& interrupts) override;
     // Somebody else's CPU wrote to memory: what this CPU has decoded of it is stale. On the CPU's thread.
     void forget_code(unsigned index);
+    // Before a CPU's state goes to another engine: ends what has begun and has no place there. The guest's
+    // offer to end an interrupt in memory is taken back (or what it did is passed on), and a #DB that the
+    // last instruction left is an event to be delivered. On the CPU's thread.
+    void prepare_to_leave(unsigned index);
 
 private:
     class Impl;

@@ -92,6 +92,7 @@ Status Engines::use(EngineKind engine) {
     for (unsigned i = 0; i < cpus_.size(); ++i) {
         // Since it was last here the guest has changed its memory without a word.
         if (engine == EngineKind::Soft) soft_->forget_code(i);
+        if (engine_ == EngineKind::Soft) soft_->prepare_to_leave(i);
         Cpu& cpu = (*next)->cpu(i);
         cpu.set_state(cpus_[i]->state());
         for (const Cpu* side : {cpus_[i], &cpu})
