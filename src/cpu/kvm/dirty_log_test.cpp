@@ -2,9 +2,11 @@
 #include "cpu/kvm/dirty_log.h"
 
 #include <array>
+#include <cstdlib>
 #include <gtest/gtest.h>
 #include <set>
 
+#include "cpu/kvm/kernel_vm.h"
 #include "cpu/kvm/testing/test_vm.h"
 #include "cpu/kvm/vcpu_state.h"
 #include "cpu/soft/testing/test_machine.h"
@@ -151,6 +153,34 @@ INSTANTIATE_TEST_SUITE_P(Ways, KvmDirtyLogTest, testing::Values(DirtyLogKind::Bi
                          [](const auto& info) {
                              return info.param == DirtyLogKind::Ring ? "Ring" : "Bitmap";
                          });
+
+// A machine's memory: its ROM cannot be written, and stays as it is.
+TEST(KvmDirtyLogOfAMachineTest, RomHasNoLog) {
+    auto host = Host::open();
+    if (!host) GTEST_SKIP() << host.error().message;
+    constexpr u64 kRam = 64 * kPage, kRom = 4 * kPage, kRomBase = 0xf0000;
+    const std::unique_ptr<std::byte, decltype(&std::free)> bytes(
+        static_cast<std::byte*>(std::aligned_alloc(kPage, kRam + kRom)), &std::free);
+    MemoryMap memory;
+    ASSERT_TRUE(memory.add("rom", RegionKind::Rom, kRomBase, std::span(bytes.get() + kRam, kRom)));
+    ASSERT_TRUE(memory.add("ram", RegionKind::Ram, 0, std::span(bytes.get(), kRam)));
+    const auto slots = memory_slots(memory);
+    ASSERT_EQ(slots.size(), 2u);
+    EXPECT_EQ(slots[0].guest_phys_addr, 0u) << "the largest first, as the map has them";
+    EXPECT_EQ(slots[0].flags, 0u);
+    EXPECT_EQ(slots[1].slot, 1u);
+    EXPECT_EQ(slots[1].flags, u32{KVM_MEM_READONLY});
+
+    const auto vm = KernelVm::create(*host, Irqchip::Kernel, memory);
+    ASSERT_TRUE(vm) << vm.error().message;
+    const auto log = DirtyLog::create(*host, vm->fd(), DirtyLogKind::Bitmap, slots);
+    ASSERT_TRUE(log) << log.error().message;
+    const Status started = (*log)->start();
+    ASSERT_TRUE(started) << started.error().message;
+    unsigned visits = 0;
+    EXPECT_TRUE((*log)->take([&](u64, std::span<const u64>) { ++visits; }));
+    EXPECT_EQ(visits, 0u);
+}
 
 TEST(KvmDirtyRingTest, SizesThatAreNoneAreRefused) {
     auto host = Host::open();

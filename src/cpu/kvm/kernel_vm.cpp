@@ -56,15 +56,21 @@ Result<KernelVm> KernelVm::create(const Host& host, Irqchip irqchip, const Memor
     return vm;
 }
 
+std::vector<kvm_userspace_memory_region> memory_slots(const MemoryMap& memory) {
+    std::vector<kvm_userspace_memory_region> slots;
+    slots.reserve(memory.regions().size());
+    for (const auto& region : memory.regions())
+        slots.push_back({.slot = static_cast<u32>(slots.size()),
+                         .flags = region->kind == RegionKind::Rom ? u32{KVM_MEM_READONLY} : 0,
+                         .guest_phys_addr = region->base,
+                         .memory_size = region->size,
+                         .userspace_addr = reinterpret_cast<u64>(region->host)});
+    return slots;
+}
+
 Status KernelVm::add_memory(const MemoryMap& memory) const {
-    u32 slot = 0;
-    for (const auto& region : memory.regions()) {
-        const kvm_userspace_memory_region place{
-            .slot = slot++,
-            .flags = region->kind == RegionKind::Rom ? u32{KVM_MEM_READONLY} : 0,
-            .guest_phys_addr = region->base,
-            .memory_size = region->size,
-            .userspace_addr = reinterpret_cast<u64>(region->host)};
+    for (const kvm_userspace_memory_region& place : memory_slots(memory)) {
+        const auto& region = memory.regions()[place.slot];
         if (ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &place) < 0)
             return fail(
                 Errc::HostFailure,

@@ -4,12 +4,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
 #include "base/types.h"
 #include "cpu/kvm/host.h"
 #include "cpu/kvm/kernel_irqchip.h"
+#include "cpu/kvm/linux_kvm.h"
 #include "memory/memory_map.h"
 
 namespace tessera::kvm {
@@ -21,6 +23,9 @@ enum class Irqchip : u8 {
     User,    // none: ours do everything
 };
 [[nodiscard]] std::string_view name_of(Irqchip irqchip);
+
+// What KernelVm gives to KVM_SET_USER_MEMORY_REGION: a slot for each region, in their order.
+[[nodiscard]] std::vector<kvm_userspace_memory_region> memory_slots(const MemoryMap& memory);
 
 class KernelVm {
 public:
