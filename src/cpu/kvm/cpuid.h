@@ -5,6 +5,7 @@
 // processor's faults by them. A named model has the features of x86::cpuid() as far as the host has them, so
 // that the guest can go on in the software CPU; of KVM's own offers it gets those that may stop working
 // there. The host's speculation controls are not among them: for those there is `host`.
+// GAP: AMX, which a process has to ask its kernel for (ARCH_REQ_XCOMP_GUEST_PERM).
 #pragma once
 
 #include <optional>
