@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fmt/format.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <utility>
 #include <vector>
 
 #include "cpu/kvm/host.h"
@@ -229,9 +231,33 @@ Status set_signal_mask(int vcpu, u64 blocked) {
 
 }  // namespace
 
+namespace {
+
+// Enters until nothing but the signal is left.
+Result<std::vector<u8>> enter_for_signal(int vcpu, const kvm_run& run) {
+    std::vector<u8> ended;
+    constexpr int kMostEntries = 1024;  // each of 256 vectors ends at most once
+    for (int i = 0; i < kMostEntries; ++i) {
+        if (ioctl(vcpu, KVM_RUN, 0) < 0) {
+            if (errno == EINTR || errno == EAGAIN) return ended;
+            return call_failed("KVM_RUN");
+        }
+        if (run.exit_reason == KVM_EXIT_IOAPIC_EOI) {
+            ended.push_back(run.eoi.vector);
+            continue;
+        }
+        if (run.exit_reason == KVM_EXIT_INTR) return ended;
+        break;
+    }
+    return fail(Errc::HostFailure,
+                fmt::format("KVM_RUN leaves a vCPU that stands still for reason {}", u32{run.exit_reason}));
+}
+
+}  // namespace
+
 // A signal that is blocked outside KVM_RUN and not inside, and that waits: KVM looks at its timers and leaves
 // before it enters the guest. Nobody else uses real-time signals' last one.
-Status take_timer_interrupts(int vcpu, kvm_run& run) {
+Result<std::vector<u8>> take_timer_interrupts(int vcpu, kvm_run& run) {
     const int signal = SIGRTMAX;
     sigset_t only{};
     sigset_t before{};
@@ -241,23 +267,23 @@ Status take_timer_interrupts(int vcpu, kvm_run& run) {
         errno = error;
         return call_failed("pthread_sigmask");
     }
-    Status done = set_signal_mask(vcpu, ~(u64{1} << (signal - 1)));
-    if (done) {
+    Status masked = set_signal_mask(vcpu, ~(u64{1} << (signal - 1)));
+    Result<std::vector<u8>> ended;
+    if (masked) {
         (void)pthread_kill(pthread_self(), signal);
-        const u8 immediate_exit = run.immediate_exit;
-        run.immediate_exit = 0;
-        if (ioctl(vcpu, KVM_RUN, 0) >= 0)
-            done = fail(Errc::HostFailure, "KVM_RUN did not stop for a signal that waited");
-        else if (errno != EINTR && errno != EAGAIN)
-            done = call_failed("KVM_RUN");
+        const u8 immediate_exit = std::exchange(run.immediate_exit, u8{0});
+        const u8 window = std::exchange(run.request_interrupt_window, u8{0});
+        ended = enter_for_signal(vcpu, run);
         run.immediate_exit = immediate_exit;
+        run.request_interrupt_window = window;
         const timespec at_once{};
         while (sigtimedwait(&only, nullptr, &at_once) < 0 && errno == EINTR) {
         }
-        if (ioctl(vcpu, KVM_SET_SIGNAL_MASK, nullptr) < 0 && done) done = call_failed("KVM_SET_SIGNAL_MASK");
+        if (ioctl(vcpu, KVM_SET_SIGNAL_MASK, nullptr) < 0) masked = call_failed("KVM_SET_SIGNAL_MASK");
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return done;
+    if (!masked) return std::unexpected(std::move(masked.error()));
+    return ended;
 }
 
 Status add_doorbell(int vm, int event, const DoorbellPlace& place) {

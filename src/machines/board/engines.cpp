@@ -31,6 +31,7 @@ Result<CpuEngine*> Engines::need(EngineKind engine) {
         made = soft_.get();
     } else {
         if (kvm_ != nullptr) return kvm_.get();
+        kvm::SplitBoard* split = config.kvm.irqchip == kvm::Irqchip::Split ? &around_.split : nullptr;
         auto kvm = kvm::KvmEngine::create(around_.world, {.cpus = config.cpus,
                                                           .apic_ids = around_.apic_ids,
                                                           .irqchip = config.kvm.irqchip,
@@ -38,7 +39,7 @@ Result<CpuEngine*> Engines::need(EngineKind engine) {
                                                           .nested = config.kvm.nested,
                                                           .device = config.kvm.device,
                                                           .time_exits = config.soft.count.value_or(false),
-                                                          .split = &around_.split});
+                                                          .split = split});
         if (!kvm) return std::unexpected(std::move(kvm.error()));
         if (auto status = add_kernel_chips(**kvm); !status) return std::unexpected(std::move(status.error()));
         kvm_ = *std::move(kvm);

@@ -197,12 +197,13 @@ void KernelChips::select_hpet(bool hpet) {
 Status KernelChips::leave(std::span<const s64> tsc_offsets) {
     if (!in_kernel_) return {};
     const LockGuard board(ours_.lock);
+    std::vector<u8> ended;
     {
         const auto held = ours_.fabric.hold();
         std::vector<KernelLocalApic> local_apics;
         local_apics.reserve(vcpus_.size());
         for (std::size_t i = 0; i < vcpus_.size(); ++i) {
-            auto kernel = read_local_apic(i);
+            auto kernel = read_local_apic(i, ended);
             if (!kernel) return std::unexpected(std::move(kernel.error()));
             local_apics.push_back(*kernel);
         }
@@ -225,11 +226,12 @@ Status KernelChips::leave(std::span<const s64> tsc_offsets) {
         ours_.fabric.use_kernel(nullptr);
         in_kernel_ = false;
     }
+    for (const u8 vector : ended) ours_.io_apic.end_of_interrupt(vector);
     if (all()) show_wires();
     return {};
 }
 
-Result<KernelLocalApic> KernelChips::read_local_apic(std::size_t index) const {
+Result<KernelLocalApic> KernelChips::read_local_apic(std::size_t index, std::vector<u8>& ended) const {
     const Vcpu& vcpu = vcpus_[index];
     auto first = kvm::read_local_apic(vcpu.fd);
     if (!first) return std::unexpected(std::move(first.error()));
@@ -237,8 +239,9 @@ Result<KernelLocalApic> KernelChips::read_local_apic(std::size_t index) const {
     // What the timer has ready goes into IRR; until it is sure that nothing came after that.
     constexpr int kMostTries = 8;
     for (int i = 0; i < kMostTries; ++i) {
-        if (auto status = kvm::take_timer_interrupts(vcpu.fd, *vcpu.run); !status)
-            return std::unexpected(std::move(status.error()));
+        const auto taken = kvm::take_timer_interrupts(vcpu.fd, *vcpu.run);
+        if (!taken) return std::unexpected(taken.error());
+        ended.insert(ended.end(), taken->begin(), taken->end());
         const auto page = kvm::read_local_apic(vcpu.fd);
         if (!page) return std::unexpected(page.error());
         const bool sure = !ran_out_between(std::exchange(kernel.page, *page), *page);

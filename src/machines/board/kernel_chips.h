@@ -77,7 +77,8 @@ private:
     [[nodiscard]] Status lower_all_wires() const;
     void silence_ours();
 
-    [[nodiscard]] Result<KernelLocalApic> read_local_apic(std::size_t index) const;
+    // `ended` gets what the I/O APIC has not heard yet.
+    [[nodiscard]] Result<KernelLocalApic> read_local_apic(std::size_t index, std::vector<u8>& ended) const;
     [[nodiscard]] Status quiet_local_apic(std::size_t index, kvm_lapic_state page) const;
     [[nodiscard]] Status leave_board();
     [[nodiscard]] Result<pit8254::Pit8254::State> take_pit();
