@@ -215,7 +215,7 @@ constexpr MsrEntry kMsrs[] = {
     {0x0000'06e0, 0x0000'06e0, read_apic, write_apic},
     {0x0000'0800, 0x0000'08ff, read_apic, write_apic},
     {0x0000'0da0, 0x0000'0da0, read_xss, write_xss},
-    {0x4b56'4d00, 0x4b56'4d04, read_paravirt_msr, write_paravirt_msr},
+    {0x4b56'4d00, 0x4b56'4d06, read_paravirt_msr, write_paravirt_msr},
     {0xc000'0080, 0xc000'0080, read_member<&Msrs::efer>, write_efer},
     {0xc000'0081, 0xc000'0081, read_member<&Msrs::star>, write_member<&Msrs::star>},
     {0xc000'0082, 0xc000'0082, read_member<&Msrs::lstar>, write_canonical<&Msrs::lstar>},

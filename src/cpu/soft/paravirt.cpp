@@ -16,7 +16,15 @@ namespace tessera::soft {
 
 namespace {
 
-enum Msr : u32 { kWallClock = 0x4b56'4d00, kSystemTime = 0x4b56'4d01, kPvEoi = 0x4b56'4d04 };
+enum Msr : u32 {
+    kWallClock = 0x4b56'4d00,
+    kSystemTime = 0x4b56'4d01,
+    kAsyncPf = 0x4b56'4d02,
+    kStealTime = 0x4b56'4d03,
+    kPvEoi = 0x4b56'4d04,
+    kPollControl = 0x4b56'4d05,
+    kAsyncPfVector = 0x4b56'4d06,
+};
 constexpr u64 kEnabled = 1;
 
 [[nodiscard]] bool offers_clock(const Vcpu& c) {
@@ -170,13 +178,34 @@ void end_paravirt_eoi(Vcpu& c) {
 
 // --- MSRs
 
+namespace {
+
+// What a guest turned on under KVM: it keeps what it wrote, without effect here, and can turn it off. Null:
+// it has not, and there is no such MSR.
+u64* brought_along(Vcpu& c, u32 index) {
+    x86::Msrs& m = c.msr;
+    const bool faults = (m.kvm_async_pf | m.kvm_async_pf_vector) != 0;
+    switch (index) {
+        case kAsyncPf: return faults ? &m.kvm_async_pf : nullptr;
+        case kAsyncPfVector: return faults ? &m.kvm_async_pf_vector : nullptr;
+        case kStealTime: return m.kvm_steal_time != 0 ? &m.kvm_steal_time : nullptr;
+        case kPollControl: return m.kvm_poll_control == 0 ? &m.kvm_poll_control : nullptr;
+        default: return nullptr;
+    }
+}
+
+}  // namespace
+
 bool read_paravirt_msr(Vcpu& c, u32 index, u64& value) {
     switch (index) {
         case kWallClock: value = c.msr.kvm_wall_clock; return offers_clock(c);
         case kSystemTime: value = c.msr.kvm_system_time; return offers_clock(c);
         case kPvEoi: value = c.msr.kvm_pv_eoi; return true;
-        default: return false;
+        default: break;
     }
+    const u64* kept = brought_along(c, index);
+    if (kept != nullptr) value = *kept;
+    return kept != nullptr;
 }
 
 bool write_paravirt_msr(Vcpu& c, u32 index, u64 value) {
@@ -196,8 +225,11 @@ bool write_paravirt_msr(Vcpu& c, u32 index, u64 value) {
             if (c.paravirt_eoi_offered) end_paravirt_eoi(c);
             c.msr.kvm_pv_eoi = value;
             return true;
-        default: return false;
+        default: break;
     }
+    u64* kept = brought_along(c, index);
+    if (kept != nullptr) *kept = value;
+    return kept != nullptr;
 }
 
 // --- hypercalls

@@ -6,7 +6,7 @@
 
 namespace tessera::soft {
 
-// The MSRs 0x4b564d00 to 0x4b564d04; false: #GP(0).
+// The MSRs 0x4b564d00 to 0x4b564d06; false: #GP(0).
 [[nodiscard]] bool read_paravirt_msr(Vcpu& c, u32 index, u64& value);
 [[nodiscard]] bool write_paravirt_msr(Vcpu& c, u32 index, u64 value);
 

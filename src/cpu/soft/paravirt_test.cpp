@@ -243,6 +243,32 @@ TEST_F(ParavirtEoiTest, AWordUnderTheApicsPageIsNoRam) {
     EXPECT_EQ(apic_.writes, 0u);
 }
 
+// A guest that used them under KVM turns them off when it restarts; others are not offered them.
+TEST_F(ParavirtEoiTest, WhatKvmOffersIsThereForGuestsThatBroughtItAlong) {
+    constexpr u32 kAsyncPf = 0x4b564d02, kStealTime = 0x4b564d03, kPollControl = 0x4b564d05,
+                  kVector = 0x4b564d06;
+    u64 value = 0;
+    for (const u32 index : {kAsyncPf, kStealTime, kPollControl, kVector}) {
+        EXPECT_FALSE(read_paravirt_msr(c_, index, value)) << index;
+        EXPECT_FALSE(write_paravirt_msr(c_, index, 1)) << index;
+    }
+    x86::State state;
+    export_state(c_, state);
+    state.msr.kvm_async_pf = 0x4009;
+    state.msr.kvm_async_pf_vector = 0xf3;
+    state.msr.kvm_steal_time = 0x5001;
+    state.msr.kvm_poll_control = 0;
+    import_state(c_, state);
+    EXPECT_TRUE(read_paravirt_msr(c_, kStealTime, value));
+    EXPECT_EQ(value, 0x5001u);
+    for (const u32 index : {kStealTime, kAsyncPf, kVector})
+        EXPECT_TRUE(write_paravirt_msr(c_, index, 0)) << index;
+    EXPECT_TRUE(write_paravirt_msr(c_, kPollControl, 1));
+    EXPECT_FALSE(read_paravirt_msr(c_, kStealTime, value));
+    EXPECT_FALSE(read_paravirt_msr(c_, kPollControl, value));
+    EXPECT_EQ(c_.msr.kvm_async_pf_vector, 0u);
+}
+
 TEST_F(ParavirtEoiTest, AnOfferIsPartOfTheState) {
     offer_paravirt_eoi(c_, 0x50);
     x86::State state;
