@@ -184,7 +184,7 @@ Result<HostSide> open_host_side(const RunOptions& options) {
     auto disks = open_disks(options.disks, options.cdroms);
     if (!disks) return std::unexpected(std::move(disks.error()));
     host.disks = *std::move(disks);
-    auto loop = EventLoop::create("tessera-io");
+    auto loop = EventLoop::create("tessera-io", EventLoop::Idle::LooksFirst);
     if (!loop) return std::unexpected(std::move(loop.error()));
     host.loop = *std::move(loop);
     auto nets = open_nets(options.nets, *host.loop);

@@ -9,6 +9,16 @@
 
 namespace tessera {
 
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+u64 ns(Steady::duration duration) {
+    return static_cast<u64>(std::chrono::nanoseconds(duration).count());
+}
+
+}  // namespace
+
 void VcpuThread::start() {
     TESSERA_ASSERT(cpu_.load() != nullptr, "the VM attaches every CPU before it starts the threads");
     thread_ = std::thread([this] {
@@ -57,10 +67,21 @@ void VcpuThread::wake() {
     if (rest_.exchange(kWoken) == kAsleep) rest_.notify_one();
 }
 
-// Sleeps until the next wake(); not at all if there was one since the CPU was last entered.
-void VcpuThread::rest() {
+// Until the next wake(); not at all if there was one since the CPU was last entered. A short time awake, if
+// that has paid lately.
+void VcpuThread::rest(Steady::time_point since) {
+    for (const u64 window = look_.ns(); window != 0;) {
+        const u64 waited = ns(Steady::now() - since);
+        if (rest_.load(std::memory_order_acquire) == kWoken) {
+            look_.waited(waited, LookWindow::Came::WhileLooking);
+            return;
+        }
+        if (waited >= window) break;
+        std::this_thread::yield();  // what is waited for may be waiting for this processor
+    }
     int awake = kAwake;
     if (rest_.compare_exchange_strong(awake, kAsleep)) rest_.wait(kAsleep);
+    look_.waited(ns(Steady::now() - since), LookWindow::Came::WhileAsleep);
 }
 
 void VcpuThread::wait_for_command() {
@@ -82,16 +103,12 @@ bool VcpuThread::obey() {
 }
 
 void VcpuThread::run_once() {
-    using Clock = std::chrono::steady_clock;
-    const auto ns = [](Clock::duration duration) {
-        return static_cast<u64>(std::chrono::nanoseconds(duration).count());
-    };
     rest_.store(kAwake);
-    const auto entered = Clock::now();
-    if (work_.first_entry == Clock::time_point()) work_.first_entry = entered;
+    const auto entered = Steady::now();
+    if (work_.first_entry == Steady::time_point()) work_.first_entry = entered;
     Cpu& cpu = *cpu_.load();
     const ExitReason reason = cpu.run().reason;
-    const auto left = Clock::now();
+    const auto left = Steady::now();
     ++work_.exits[static_cast<std::size_t>(reason)];
     work_.running_ns += ns(left - entered);
     switch (reason) {
@@ -99,8 +116,8 @@ void VcpuThread::run_once() {
         case ExitReason::Debug: break;
         case ExitReason::Halted:
         case ExitReason::WaitForSipi:
-            rest();
-            work_.asleep_ns += ns(Clock::now() - left);
+            rest(left);
+            work_.asleep_ns += ns(Steady::now() - left);
             break;
         case ExitReason::Shutdown:
             listener_.on_shutdown(index_);

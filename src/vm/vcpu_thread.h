@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "base/look_window.h"
 #include "cpu/cpu.h"
 
 namespace tessera {
@@ -66,7 +67,7 @@ private:
     void loop();
     bool obey();
     void run_once();
-    void rest();
+    void rest(std::chrono::steady_clock::time_point since);
     void wait_for_command();
     void command(Command next);
 
@@ -76,6 +77,7 @@ private:
     std::thread thread_;
     VcpuWork work_;  // its own until it has parked
 
+    LookWindow look_;
     std::atomic<int> rest_ = kAwake;
     std::atomic<Command> command_ = Command::Park;
     std::mutex mutex_;  // for changes of command_ and parked_, which the condition waits for

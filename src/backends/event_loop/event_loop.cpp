@@ -36,8 +36,10 @@ std::unexpected<Error> host_failure(std::string_view what, int error) {
 
 }  // namespace
 
-Result<std::unique_ptr<EventLoop>> EventLoop::create(const std::string& name) {
+Result<std::unique_ptr<EventLoop>> EventLoop::create(const std::string& name, Idle idle) {
     std::unique_ptr<EventLoop> loop(new EventLoop);
+    // With one processor whoever is waited for would wait too.
+    if (std::thread::hardware_concurrency() > 1) loop->idle_ = idle;
     if (auto opened = loop->open(name); !opened) return std::unexpected(std::move(opened.error()));
     return loop;
 }
@@ -85,8 +87,10 @@ void EventLoop::post(Task task) {
         if (ended_) return;
         tasks_.push_back(std::move(task));
         if (tasks_.size() != 1) return;  // somebody has kicked for the first one
+        tasks_wait_.store(true);
     }
-    kick();
+    // Either this sees that the thread is looking, or the thread, when it stops, that there is a task.
+    if (!looking_.load()) kick();
 }
 
 bool EventLoop::run(const Task& task) {
@@ -178,6 +182,7 @@ void EventLoop::run_tasks() {
     {
         const std::scoped_lock guard(tasks_mutex_);
         tasks.swap(tasks_);
+        tasks_wait_.store(false, std::memory_order_relaxed);
     }
     for (Task& task : tasks) {
         task();
@@ -211,16 +216,42 @@ void EventLoop::dispatch(u64 key, u32 events) {
     }
 }
 
+// Looks for tasks and events for a while; returns how many events, -1 if there is nothing of either.
+int EventLoop::look(std::span<epoll_event> events) {
+    const u64 window = look_window_.ns();
+    if (window == 0) return -1;
+    const u64 end = monotonic_ns() + window;
+    int count = -1;
+    looking_.store(true);
+    do {
+        std::this_thread::yield();  // what is waited for may be waiting for this processor
+        const int ready = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 0);
+        if (ready > 0 || tasks_wait_.load(std::memory_order_acquire)) count = std::max(ready, 0);
+    } while (count < 0 && monotonic_ns() < end);
+    looking_.store(false);
+    return count < 0 && tasks_wait_.load() ? 0 : count;
+}
+
+// Until there is something to do. Events have been dispatched then.
+void EventLoop::wait() {
+    std::array<epoll_event, 32> events{};
+    const bool looks = idle_ == Idle::LooksFirst;
+    const u64 begin = looks ? monotonic_ns() : 0;
+    int count = looks ? look(events) : -1;
+    const auto came = count < 0 ? LookWindow::Came::WhileAsleep : LookWindow::Came::WhileLooking;
+    if (count < 0) count = epoll_wait(epoll_, events.data(), events.size(), -1);
+    if (looks) look_window_.waited(monotonic_ns() - begin, came);
+    for (int i = 0; i < count; ++i) dispatch(events[i].data.u64, events[i].events);
+}
+
 void EventLoop::loop() {
     // A pipe without a reader is an error code here, not the end of the process.
     sigset_t pipes;
     (void)sigemptyset(&pipes);
     (void)sigaddset(&pipes, SIGPIPE);
     (void)pthread_sigmask(SIG_BLOCK, &pipes, nullptr);
-    std::array<epoll_event, 32> events{};
     while (!stopping_.load(std::memory_order_acquire)) {
-        const int count = epoll_wait(epoll_, events.data(), events.size(), -1);
-        for (int i = 0; i < count; ++i) dispatch(events[i].data.u64, events[i].events);
+        wait();
         run_tasks();
         run_deadlines();
     }

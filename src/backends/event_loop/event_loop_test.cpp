@@ -1,22 +1,32 @@
 #include "backends/event_loop/event_loop.h"
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
+#include <thread>
 #include <unistd.h>
 
 namespace tessera {
 namespace {
 
-std::unique_ptr<EventLoop> make_loop() {
-    auto loop = EventLoop::create("test");
-    EXPECT_TRUE(loop.has_value());
-    return std::move(*loop);
-}
+class EventLoopTest : public testing::TestWithParam<EventLoop::Idle> {
+protected:
+    static std::unique_ptr<EventLoop> make_loop() {
+        auto loop = EventLoop::create("test", GetParam());
+        EXPECT_TRUE(loop.has_value());
+        return std::move(*loop);
+    }
+};
+INSTANTIATE_TEST_SUITE_P(Idle, EventLoopTest,
+                         testing::Values(EventLoop::Idle::Sleeps, EventLoop::Idle::LooksFirst),
+                         [](const auto& info) {
+                             return info.param == EventLoop::Idle::Sleeps ? "Sleeps" : "LooksFirst";
+                         });
 
-TEST(EventLoopTest, RunsTasksInOrderOnItsOwnThread) {
+TEST_P(EventLoopTest, RunsTasksInOrderOnItsOwnThread) {
     const auto loop = make_loop();
     std::vector<int> order;
     bool on_loop = false;
@@ -31,14 +41,14 @@ TEST(EventLoopTest, RunsTasksInOrderOnItsOwnThread) {
     EXPECT_FALSE(loop->is_this_thread());
 }
 
-TEST(EventLoopTest, RunFromTheLoopItselfDoesNotDeadlock) {
+TEST_P(EventLoopTest, RunFromTheLoopItselfDoesNotDeadlock) {
     const auto loop = make_loop();
     int depth = 0;
     EXPECT_TRUE(loop->run([&] { EXPECT_TRUE(loop->run([&] { depth = 2; })); }));
     EXPECT_EQ(depth, 2);
 }
 
-TEST(EventLoopTest, RunSaysSoWhenTheLoopHasEnded) {
+TEST_P(EventLoopTest, RunSaysSoWhenTheLoopHasEnded) {
     const auto loop = make_loop();
     loop->stop();
     bool ran = false;
@@ -46,7 +56,7 @@ TEST(EventLoopTest, RunSaysSoWhenTheLoopHasEnded) {
     EXPECT_FALSE(ran);
 }
 
-TEST(EventLoopTest, TellsOfReadableDescriptorsUntilForgotten) {
+TEST_P(EventLoopTest, TellsOfReadableDescriptorsUntilForgotten) {
     const auto loop = make_loop();
     std::array<int, 2> fds{};
     ASSERT_EQ(pipe(fds.data()), 0);
@@ -71,7 +81,7 @@ TEST(EventLoopTest, TellsOfReadableDescriptorsUntilForgotten) {
     (void)close(fds[1]);
 }
 
-TEST(EventLoopTest, AHandlerMayForgetItsOwnDescriptor) {
+TEST_P(EventLoopTest, AHandlerMayForgetItsOwnDescriptor) {
     const auto loop = make_loop();
     std::array<int, 2> fds{};
     ASSERT_EQ(pipe(fds.data()), 0);
@@ -91,7 +101,7 @@ TEST(EventLoopTest, AHandlerMayForgetItsOwnDescriptor) {
     (void)close(fds[1]);
 }
 
-TEST(EventLoopTest, RefusesRegularFilesAsUnsupported) {
+TEST_P(EventLoopTest, RefusesRegularFilesAsUnsupported) {
     const auto loop = make_loop();
     std::FILE* file = std::tmpfile();
     ASSERT_NE(file, nullptr);
@@ -122,7 +132,7 @@ private:
     std::vector<u64> waits_;
 };
 
-TEST(EventLoopTest, ComesBackForEveryDeadlineTheHandlerNames) {
+TEST_P(EventLoopTest, ComesBackForEveryDeadlineTheHandlerNames) {
     const auto loop = make_loop();
     Countdown handler({1'000'000, 500'000, 0, 2'000'000});
     loop->run([&] { loop->add(handler); });
@@ -134,7 +144,35 @@ TEST(EventLoopTest, ComesBackForEveryDeadlineTheHandlerNames) {
     loop->run([&] { loop->remove(handler); });
 }
 
-TEST(EventLoopTest, ManyThreadsPostWithoutLosingATask) {
+// Whether the thread looks, stops looking or sleeps when something comes: it is not missed.
+TEST_P(EventLoopTest, NothingIsMissedAtAnyMomentOfAWait) {
+    const auto loop = make_loop();
+    std::array<int, 2> fds{};
+    ASSERT_EQ(pipe(fds.data()), 0);
+    std::atomic<int> heard = 0;
+    loop->run([&] {
+        EXPECT_TRUE(loop->watch(fds[0], EPOLLIN, [&](u32) {
+            char byte = 0;
+            EXPECT_EQ(read(fds[0], &byte, 1), 1);
+            ++heard;
+        }));
+    });
+    for (int round = 0; round < 3000; ++round) {
+        EXPECT_TRUE(loop->run([] {}));
+        // From nothing to beyond what it looks for.
+        const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(round % 60);
+        while (std::chrono::steady_clock::now() < until) {
+        }
+        if (round % 4 == 0) {
+            EXPECT_EQ(write(fds[1], "x", 1), 1);
+            while (heard.load() != round / 4 + 1) std::this_thread::yield();
+        }
+    }
+    loop->stop();
+    for (const int fd : fds) (void)close(fd);
+}
+
+TEST_P(EventLoopTest, ManyThreadsPostWithoutLosingATask) {
     const auto loop = make_loop();
     constexpr int kEach = 2000;
     int count = 0;

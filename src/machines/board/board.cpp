@@ -265,7 +265,7 @@ Status Board::add_pci() {
 
 Status Board::need_io_loop() {
     if (config_.io_loop != nullptr) return {};
-    auto loop = EventLoop::create("tessera-io");
+    auto loop = EventLoop::create("tessera-io", EventLoop::Idle::LooksFirst);
     if (!loop) return std::unexpected(std::move(loop.error()));
     own_io_loop_ = std::move(*loop);
     config_.io_loop = own_io_loop_.get();
