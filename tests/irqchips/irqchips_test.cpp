@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu/kvm/host.h"
+#include "cpu/kvm/probe.h"
 #include "machines/machine.h"
 
 namespace tessera {
@@ -81,19 +82,18 @@ protected:
     void expect_all_rows(const Ending& ending) {
         EXPECT_EQ(ending.kind, Ending::Kind::PoweredOff) << ending.message;
         std::istringstream lines(listener_.said());
-        bool ends_at_once = false;
+        // KVMs that interpret ring 0 end an interrupt when they deliver it: no handler sees itself in
+        // service, and a level is sent again before its handler has taken it back. QEMU on them shows the
+        // same.
+        const bool may_end_at_once = kernel_local_apics() && !kvm::probe().usable();
         for (const std::string& row : kRows) {
             std::string line;
             std::getline(lines, line);
-            // Some KVMs that interpret ring 0 end an interrupt when they deliver it: no handler sees itself
-            // in service, and a level is sent again before its handler has taken it back. QEMU on them shows
-            // the same.
-            if (kernel_local_apics() && row == "in service" && line == "failed in service 0") {
-                ends_at_once = true;
-                std::cout << "note: this host's KVM ends interrupts when it delivers them\n";
+            if (may_end_at_once && (line == "failed in service 0" || line == "failed level ends 4") &&
+                line.find(row) != std::string::npos) {
+                std::cout << "note: this host's KVM ends interrupts when it delivers them: " << line << '\n';
                 continue;
             }
-            if (ends_at_once && row == "level ends" && line == "failed level ends 4") continue;
             EXPECT_EQ(line, "ok " + row);
         }
         if (HasFailure()) ADD_FAILURE() << "the guest said:\n" << listener_.said();
@@ -122,6 +122,24 @@ TEST_P(IrqchipsTest, PausesLoseNothing) {
     }
     expect_all_rows(vm_->wait());
     EXPECT_GT(pauses, 2U);
+}
+
+// The guest goes to the software CPU and back, its chips with it.
+TEST_P(IrqchipsTest, ChangesOfTheEngineLoseNothing) {
+    if (GetParam().engine == EngineChoice::Soft) GTEST_SKIP() << "begins with KVM";
+    if (!build()) return;
+    vm_->start();
+    unsigned changes = 0;
+    while (!vm_->ended()) {
+        const auto status = vm_->switch_engine(changes % 2 == 0 ? EngineKind::Soft : EngineKind::Kvm);
+        EXPECT_TRUE(status) << status.error().message;
+        if (!status) break;
+        ++changes;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    if (HasFailure()) vm_->stop();
+    expect_all_rows(vm_->wait());
+    EXPECT_GT(changes, 2U);
 }
 
 INSTANTIATE_TEST_SUITE_P(
