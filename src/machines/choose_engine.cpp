@@ -33,7 +33,7 @@ Result<EngineKind> choose_engine(const MachineConfig& config) {
     if (!needs_soft.empty())
         return fail(Errc::InvalidArgument, fmt::format("{} needs --engine soft", needs_soft));
 
-    const kvm::Finding finding = kvm::probe(config.kvm.device.c_str());
+    const kvm::Finding finding = kvm::probe(config.kvm.device.c_str(), kvm::ProbeDepth::Verdict);
     if (finding.usable()) return EngineKind::Kvm;
     if (config.engine == EngineChoice::Auto) return soft();
     if (finding.verdict != kvm::Verdict::Interpreted)
@@ -41,7 +41,7 @@ Result<EngineKind> choose_engine(const MachineConfig& config) {
                     fmt::format("--engine kvm: {}; --engine soft needs no KVM", kvm::describe(finding)));
     if (config.on_note)
         config.on_note(
-            fmt::format("KVM on this host is {}; --engine soft is faster", kvm::describe(finding)));
+            fmt::format("KVM on this host is {}; --engine soft is faster here", kvm::describe(finding)));
     return EngineKind::Kvm;
 }
 

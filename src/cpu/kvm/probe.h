@@ -35,9 +35,15 @@ struct Finding {
     [[nodiscard]] bool usable() const { return verdict == Verdict::Hardware; }
 };
 
+enum class ProbeDepth : u8 {
+    Verdict,  // no more than it takes to know whether to use it; the kernel may still be tidying up
+              // afterwards
+    Whole,
+};
+
 // Asks the KVM at `device_path`. Makes a virtual machine with one CPU and 64 KiB of memory, and lets go of
 // it.
-[[nodiscard]] Finding probe(const char* device_path = kDevicePath);
+[[nodiscard]] Finding probe(const char* device_path = kDevicePath, ProbeDepth depth = ProbeDepth::Whole);
 
 // What was found in a sentence, and where something can be done about it, what.
 [[nodiscard]] std::string describe(const Finding& finding);
