@@ -125,8 +125,9 @@ void KvmCpu::answer_wrmsr() {
 }
 
 std::optional<Exit> KvmCpu::interpret(u64& steps) {
-    x86::State now = get(Extent::Registers);
+    const x86::State before = get(Extent::Registers);
     if (!failure_.empty()) return Exit{ExitReason::Failed};
+    x86::State now = before;
     bool alive = true;
     if (own_apic()) {
         alive = parts_.interpreter.step(index_, now, *interrupts_);
@@ -134,7 +135,7 @@ std::optional<Exit> KvmCpu::interpret(u64& steps) {
         KernelApic apic(vcpu_.get());
         alive = parts_.interpreter.step(index_, now, apic);
     }
-    put(now, Extent::Registers);
+    put_changes(before, now);
     if (steps != kForever) --steps;
     if (!alive) return Exit{ExitReason::Shutdown};
     return std::nullopt;

@@ -129,11 +129,29 @@ void KvmCpu::put(const x86::State& state, Extent extent) {
         failure_ = status.error().message;
         return;
     }
-    // What KVM said about the state before.
-    run_->if_flag = (state.rflags & x86::eflags::kIf) != 0 ? 1 : 0;
-    run_->ready_for_interrupt_injection = 0;
+    say_again(state);
     tsc_less_ = parts_.world.tsc.processor_offset().value_or(0);
     place_tsc(static_cast<u64>(state.msr.tsc_offset) - *tsc_less_);
+}
+
+void KvmCpu::put_changes(const x86::State& before, const x86::State& after) {
+    activity_ = after.activity;
+    x86::State from = before;
+    x86::State to = after;
+    if (own_apic()) from.activity = to.activity = x86::Activity::Running;
+    if (auto status = registers_.update(from, to); !status) {
+        failure_ = status.error().message;
+        return;
+    }
+    say_again(after);
+    if (after.msr.tsc_offset != before.msr.tsc_offset)
+        place_tsc(static_cast<u64>(after.msr.tsc_offset) - tsc_less_.value_or(0));
+}
+
+// What KVM said, when the guest was left, about a state that it has no more.
+void KvmCpu::say_again(const x86::State& state) {
+    run_->if_flag = (state.rflags & x86::eflags::kIf) != 0 ? 1 : 0;
+    run_->ready_for_interrupt_injection = 0;
 }
 
 // --- The loop

@@ -84,6 +84,9 @@ private:
     // The same as state() and set_state(), for less than all of it.
     [[nodiscard]] x86::State get(Extent extent) const;
     void put(const x86::State& state, Extent extent);
+    // put(), where get(Extent::Registers) said `before`.
+    void put_changes(const x86::State& before, const x86::State& after);
+    void say_again(const x86::State& state);
     [[nodiscard]] bool own_apic() const { return parts_.vm.irqchip() == Irqchip::User; }
 
     // exits.cpp: what an exit asks for.
