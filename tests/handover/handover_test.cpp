@@ -95,7 +95,12 @@ std::string why_no_kvm() {
 #define NEEDS_KVM() \
     if (const std::string why = why_no_kvm(); !why.empty()) GTEST_SKIP() << "no KVM here: " << why
 
-class Handover : public testing::TestWithParam<MachineKind> {
+struct Way {
+    MachineKind machine;
+    kvm::Irqchip irqchip;
+};
+
+class Handover : public testing::TestWithParam<Way> {
 protected:
     static constexpr unsigned kCpus = 2;
     static constexpr unsigned kTimes = 100;
@@ -104,10 +109,11 @@ protected:
         auto vm = Vm::create(kCpus, OnReset::End);
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = *std::move(vm);
-        const auto built = build_machine(*vm_, {.kind = GetParam(),
+        const auto built = build_machine(*vm_, {.kind = GetParam().machine,
                                                 .memory = 16 * kMiB,
                                                 .cpus = kCpus,
                                                 .engine = engine,
+                                                .kvm = {.irqchip = GetParam().irqchip},
                                                 .soft = {.cpus = kCpus},
                                                 .kernel = HANDOVER_GUEST,
                                                 .serial = &cable_});
@@ -139,9 +145,10 @@ protected:
     void expect_nothing_lost() {
         SCOPED_TRACE(cable_.text());
         for (const std::string timer : {"lapic_", "pit_"}) {
-            const u64 missing = found(timer + "lost") + found(timer + "excused");
             EXPECT_LE(found(timer + "lost"), busy_.seen()) << "more than the host was busy";
-            EXPECT_LE(found(timer + "due"), found(timer + "taken") + missing + 1);
+            // One may be on its way at the end, and more where the host is late.
+            const u64 missing = found(timer + "lost") + found(timer + "excused");
+            EXPECT_LE(found(timer + "due"), found(timer + "taken") + missing + 1 + busy_.seen());
             EXPECT_LE(found(timer + "taken"), found(timer + "due") + 1) << "ticks that were not due";
         }
         EXPECT_GT(found("self_ipis"), 0U);
@@ -165,9 +172,19 @@ private:
     std::map<std::string, u64> found_;
 };
 
-TEST_P(Handover, AGuestLeftAloneLosesNothing) {
+// The software CPU alone.
+class Alone : public Handover {};
+
+TEST_P(Alone, AGuestLeftAloneLosesNothing) {
     ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Soft));
     ASSERT_TRUE(cable_.wait_for_dots(50)) << cable_.text();
+    ASSERT_NO_FATAL_FAILURE(finish());
+    expect_nothing_lost();
+}
+
+TEST_P(Alone, AHundredPausesLoseNothing) {
+    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Soft));
+    pause_often();
     ASSERT_NO_FATAL_FAILURE(finish());
     expect_nothing_lost();
 }
@@ -176,13 +193,6 @@ TEST_P(Handover, AGuestLeftAloneWithKvmLosesNothing) {
     NEEDS_KVM();
     ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Kvm));
     ASSERT_TRUE(cable_.wait_for_dots(50)) << cable_.text();
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
-}
-
-TEST_P(Handover, AHundredPausesLoseNothing) {
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Soft));
-    pause_often();
     ASSERT_NO_FATAL_FAILURE(finish());
     expect_nothing_lost();
 }
@@ -207,8 +217,27 @@ TEST_P(Handover, AHundredChangesOfTheEngineLoseNothing) {
     expect_nothing_lost();
 }
 
-INSTANTIATE_TEST_SUITE_P(Machines, Handover, testing::Values(MachineKind::Pc, MachineKind::Microvm),
-                         [](const auto& kind) { return kind.param == MachineKind::Pc ? "Pc" : "Microvm"; });
+std::string name_of(const Way& way) {
+    const std::string machine = way.machine == MachineKind::Pc ? "Pc" : "Microvm";
+    switch (way.irqchip) {
+        case kvm::Irqchip::User: return machine + "OwnChips";
+        case kvm::Irqchip::Split: return machine + "SplitChips";
+        case kvm::Irqchip::Kernel: return machine + "KernelChips";
+    }
+    return machine;
+}
+
+INSTANTIATE_TEST_SUITE_P(Machines, Alone,
+                         testing::Values(Way(MachineKind::Pc, kvm::Irqchip::User),
+                                         Way(MachineKind::Microvm, kvm::Irqchip::User)),
+                         [](const auto& way) { return name_of(way.param); });
+INSTANTIATE_TEST_SUITE_P(Machines, Handover,
+                         testing::Values(Way(MachineKind::Pc, kvm::Irqchip::User),
+                                         Way(MachineKind::Pc, kvm::Irqchip::Split),
+                                         Way(MachineKind::Pc, kvm::Irqchip::Kernel),
+                                         Way(MachineKind::Microvm, kvm::Irqchip::User),
+                                         Way(MachineKind::Microvm, kvm::Irqchip::Kernel)),
+                         [](const auto& way) { return name_of(way.param); });
 
 }  // namespace
 }  // namespace tessera
