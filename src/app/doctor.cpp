@@ -41,7 +41,8 @@ std::string doctor_report(const std::string& helper_program) {
     row("time", counter
                     ? fmt::format("the processor's counter, {:.3f} MHz", static_cast<double>(tsc.hz()) / 1e6)
                     : std::string("CLOCK_MONOTONIC: the processor's counter is not invariant"));
-    row("KVM", kvm_verdict(kvm::probe()));
+    const kvm::Finding kvm = kvm::probe();
+    row("KVM", kvm::describe(kvm));
     row("terminal", isatty(STDIN_FILENO) != 0 ? "yes: raw mode with Ctrl-a keys" : "no: plain pipe");
     const std::string missing = missing_host_features();
     row("instructions",
@@ -50,14 +51,8 @@ std::string doctor_report(const std::string& helper_program) {
     row("code memory", code_memory ? "granted: one memfd mapped writable and executable"
                                    : "refused: " + code_memory.error().message);
     row("network", network_verdict(net::helper_report(helper_program)));
-    row("engine", engine_verdict(missing, code_memory));
+    row("engine", engine_verdict(kvm.usable(), missing, code_memory));
     return text;
-}
-
-std::string kvm_verdict(const kvm::Finding& finding) {
-    std::string text = kvm::describe(finding);
-    if (!finding.usable()) return text;
-    return text + "; this version does not use it yet";
 }
 
 std::string network_verdict(const Result<std::string>& report) {
@@ -75,7 +70,8 @@ std::string network_verdict(const Result<std::string>& report) {
     return "user-mode, its helper confined by " + applied + refused;
 }
 
-std::string engine_verdict(const std::string& missing_features, const Status& code_memory) {
+std::string engine_verdict(bool kvm, const std::string& missing_features, const Status& code_memory) {
+    if (kvm) return "kvm (--engine soft: the software CPU)";
     if (!missing_features.empty()) return "none: the software CPU needs an x86-64-v3 processor";
     if (!code_memory)
         return "soft, by the interpreter: much slower than the translator, which this host forbids";

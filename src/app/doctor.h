@@ -4,7 +4,6 @@
 #include <string>
 
 #include "base/result.h"
-#include "cpu/kvm/probe.h"
 
 namespace tessera::app {
 
@@ -12,14 +11,13 @@ namespace tessera::app {
 // confined.
 [[nodiscard]] std::string doctor_report(const std::string& helper_program);
 
-// What KVM is here, and whether it is used.
-[[nodiscard]] std::string kvm_verdict(const kvm::Finding& finding);
-
 // How the user-mode network would be confined: the layers in one line, or those that the host refuses, one
 // each.
 [[nodiscard]] std::string network_verdict(const Result<std::string>& report);
 
-// What runs a guest, given the processor's missing features and whether the host grants memory for code.
-[[nodiscard]] std::string engine_verdict(const std::string& missing_features, const Status& code_memory);
+// What runs a guest, given whether KVM is hardware, what the processor lacks for the software CPU, and
+// whether the host grants memory for code.
+[[nodiscard]] std::string engine_verdict(bool kvm, const std::string& missing_features,
+                                         const Status& code_memory);
 
 }  // namespace tessera::app

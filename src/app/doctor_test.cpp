@@ -16,19 +16,12 @@ TEST(DoctorTest, SaysWhatTheHostHasAndWhatWouldBeUsed) {
         EXPECT_NE(report.find(row), std::string::npos) << row << " missing in\n" << report;
 }
 
-TEST(DoctorTest, SaysThatGoodKvmIsNotUsedYet) {
-    kvm::Finding finding;
-    finding.verdict = kvm::Verdict::Hardware;
-    EXPECT_EQ(kvm_verdict(finding), "hardware virtualization; this version does not use it yet");
-    finding.verdict = kvm::Verdict::NotPermitted;
-    EXPECT_EQ(kvm_verdict(finding).find("does not use"), std::string::npos);
-}
-
 TEST(DoctorTest, TheEngineFollowsFromWhatTheHostGrants) {
     const Status refused = fail(Errc::HostFailure, "an executable mapping: Permission denied");
-    EXPECT_TRUE(engine_verdict("", {}).starts_with("soft, the software CPU, with its translator"));
-    EXPECT_TRUE(engine_verdict("", refused).starts_with("soft, by the interpreter"));
-    EXPECT_TRUE(engine_verdict("avx2", {}).starts_with("none"));
+    EXPECT_TRUE(engine_verdict(true, "", refused).starts_with("kvm"));
+    EXPECT_TRUE(engine_verdict(false, "", {}).starts_with("soft, the software CPU, with its translator"));
+    EXPECT_TRUE(engine_verdict(false, "", refused).starts_with("soft, by the interpreter"));
+    EXPECT_TRUE(engine_verdict(false, "avx2", {}).starts_with("none"));
 }
 
 TEST(DoctorTest, NamesTheLayersThatTheHostRefuses) {

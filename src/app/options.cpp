@@ -355,8 +355,11 @@ CLI::App* add_run(CLI::App& app, RunOptions& run, Typed& typed) {
     command
         ->add_option(
             "--engine", typed.engine,
-            "what executes: auto (default), soft (our own software CPU), kvm (not in this version); soft "
-            "may be followed by ,jit=off (interpret only) ,cache=SIZE (for translated code, 128M) "
+            "what executes: auto (default: kvm where it is hardware, else soft), kvm (the host's KVM), soft "
+            "(our "
+            "own software CPU); kvm may be followed by ,irqchip=kernel|split|user (whose interrupt chips, "
+            "kernel) "
+            ",nested=on|off (off); soft by ,jit=off (interpret only) ,cache=SIZE (for translated code, 128M) "
             ",check or ,check=N (compare every N-th translated block with the interpreter) ,strict-flags "
             ",count=on|off")
         ->type_name("NAME[,SETTING...]");
