@@ -35,9 +35,6 @@ Status create_all(int vm) {
     kvm_pit_config config{};
     config.flags = KVM_PIT_SPEAKER_DUMMY;  // port 61h too
     if (ioctl(vm, KVM_CREATE_PIT2, &config) < 0) return call_failed("KVM_CREATE_PIT2");
-    // A tick the guest is too late for is gone, as with a real 8254 and with ours.
-    kvm_reinject_control reinject{};
-    if (ioctl(vm, KVM_REINJECT_CONTROL, &reinject) < 0) return call_failed("KVM_REINJECT_CONTROL");
     return {};
 }
 
@@ -178,6 +175,12 @@ Result<kvm_pit_state2> KernelIrqchip::pit() const {
 
 Status KernelIrqchip::set_pit(const kvm_pit_state2& state) const {
     if (ioctl(vm_, KVM_SET_PIT2, &state) < 0) return call_failed("KVM_SET_PIT2");
+    return {};
+}
+
+Status KernelIrqchip::drop_late_ticks() const {
+    const kvm_reinject_control reinject{};
+    if (ioctl(vm_, KVM_REINJECT_CONTROL, &reinject) < 0) return call_failed("KVM_REINJECT_CONTROL");
     return {};
 }
 

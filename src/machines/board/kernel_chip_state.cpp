@@ -408,7 +408,7 @@ bool untouched(const kvm_pit_channel_state& then, const kvm_pit_channel_state& n
            then.rw_mode == now.rw_mode && then.count_load_time == now.count_load_time;
 }
 
-void go_on(Counter::State& s, const Counter::State& before) {
+void go_on(Counter::State& s, const Counter::State& before, Counter::Tick now) {
     s.count = before.count;
     s.length = before.length;
     s.held = before.held;
@@ -417,6 +417,11 @@ void go_on(Counter::State& s, const Counter::State& before) {
     s.phase = before.phase;
     s.null_count = before.null_count;
     s.mode = before.mode;
+    // A count that waited to be loaded has been. What rose meanwhile the kernel has shown: `seen` is now.
+    Counter counter;
+    counter.restore(s);
+    (void)counter.output(now);
+    s = counter.state();
 }
 
 s64 period_ns(u32 count) {
@@ -459,7 +464,7 @@ Pit8254::State from_kernel(const kvm_pit_state2& kernel, const KernelMoment& now
         // KVM does not tell when counter 0 was loaded.
         if (i == 0) channel.count_load_time = now.kernel_ns;
         state.counters[i] = from_kernel(channel, now);
-        if (same) go_on(state.counters[i], stay->before.counters[i]);
+        if (same) go_on(state.counters[i], stay->before.counters[i], Pit8254::tick_at(now.guest_ns));
         if (same && i == 0 && owes_a_tick(state.counters[0], *stay, now)) state.counters[0].rose = 1;
     }
     Flags<Port61> port61;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <ctime>
 #include <sys/mman.h>
+#include <system_error>
 #include <utility>
 
 #include "cpu/kvm/host.h"
@@ -78,6 +79,7 @@ Result<std::unique_ptr<KernelChips>> KernelChips::create(const kvm::KernelIrqchi
 }
 
 KernelChips::~KernelChips() {
+    if (late_ticks_.joinable()) late_ticks_.join();
     for (const Vcpu& vcpu : vcpus_) (void)munmap(vcpu.run, sizeof(kvm_run));
 }
 
@@ -113,7 +115,17 @@ Status KernelChips::enter(Start start) {
         in_kernel_ = true;
         silence_ours();
     }
+    if (all() && !std::exchange(late_ticks_drop_, true)) drop_late_ticks();
     return {};
+}
+
+// It fails on no KVM that has an 8254; then ticks would come late instead of never.
+void KernelChips::drop_late_ticks() {
+    try {
+        late_ticks_ = std::thread([this] { (void)chips_.drop_late_ticks(); });
+    } catch (const std::system_error&) {
+        (void)chips_.drop_late_ticks();  // the host has no thread left
+    }
 }
 
 Status KernelChips::enter_local_apic(std::size_t index) {
@@ -196,6 +208,7 @@ void KernelChips::select_hpet(bool hpet) {
 
 Status KernelChips::leave(std::span<const s64> tsc_offsets) {
     if (!in_kernel_) return {};
+    if (late_ticks_.joinable()) late_ticks_.join();
     const LockGuard board(ours_.lock);
     std::vector<u8> ended;
     {

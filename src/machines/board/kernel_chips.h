@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/clock.h"
@@ -76,6 +77,7 @@ private:
     [[nodiscard]] Status send_again(std::size_t index, u32 events);
     [[nodiscard]] Status lower_all_wires() const;
     void silence_ours();
+    void drop_late_ticks();
 
     // `ended` gets what the I/O APIC has not heard yet.
     [[nodiscard]] Result<KernelLocalApic> read_local_apic(std::size_t index, std::vector<u8>& ended) const;
@@ -93,6 +95,9 @@ private:
     KernelFabric fabric_{chips_};
     bool in_kernel_ = false;
     std::optional<KernelPitStay> pit_stay_;
+    // Sets up the kernel's 8254 beside the guest's start, which does not wait for it.
+    std::thread late_ticks_;
+    bool late_ticks_drop_ = false;  // asked for
 };
 
 }  // namespace tessera
