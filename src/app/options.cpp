@@ -244,6 +244,20 @@ bool has_place_for_card(const RunOptions& run) {
     return disks + std::ranges::count(others, true) < std::ptrdiff_t{kMostVirtioMmio};
 }
 
+// What the engine asked for cannot do.
+std::string check_together(const Typed& typed, const RunOptions& run) {
+    if (run.engine == EngineChoice::Soft && run.kvm.host_cpu)
+        return bad("--cpu", typed.cpu, "the software CPU has x86-64-v2, x86-64-v3 and max");
+    const auto by_cpu = [](const TraceRequest& trace) {
+        return trace.kind == TraceKind::Exec || trace.kind == TraceKind::Int || trace.kind == TraceKind::Msr;
+    };
+    if (run.engine == EngineChoice::Kvm && std::ranges::any_of(run.traces, by_cpu))
+        return bad("--engine", typed.engine, "only the software CPU traces exec, int and msr");
+    if (run.engine != EngineChoice::Kvm && run.kvm.host_cpu && std::ranges::any_of(run.traces, by_cpu))
+        return bad("--cpu", typed.cpu, "only the software CPU traces exec, int and msr");
+    return {};
+}
+
 // What is wrong, or nothing.
 std::string check(const Typed& typed, RunOptions& run) {
     if (run.kernel.empty()) return "--kernel is missing: say which kernel to boot, as --kernel FILE";
@@ -257,6 +271,7 @@ std::string check(const Typed& typed, RunOptions& run) {
           check_balloon(typed.balloon, run.memory, run.balloon), check_console(typed, run),
           check_ports(typed, run), check_traces(typed.traces, run.traces)})
         if (!wrong.empty()) return wrong;
+    if (std::string wrong = check_together(typed, run); !wrong.empty()) return wrong;
     if (run.soft.check != 0 && run.cpus != 1)
         return bad("--engine", typed.engine,
                    "check runs code twice, which other CPUs would see; use --cpus 1");

@@ -100,6 +100,22 @@ TEST(OptionsTest, RefusalsNameTheOptionTheValueAndWhatIsPossible) {
     refused("--trace", "sound=f", "mmio");
 }
 
+TEST(OptionsTest, WhatAnEngineCannotDoIsRefused) {
+    const auto refused = [](std::vector<const char*> arguments, const char* option, const char* why) {
+        arguments.insert(arguments.begin(), {"run", "--kernel", "k"});
+        const std::string text = refusal(std::move(arguments));
+        EXPECT_NE(text.find(option), std::string::npos) << text;
+        EXPECT_NE(text.find(why), std::string::npos) << text;
+    };
+    refused({"--engine", "kvm", "--trace", "exec=f"}, "--engine kvm", "software CPU");
+    refused({"--cpu", "host", "--trace", "int=f"}, "--cpu host", "software CPU");
+    refused({"--engine", "soft", "--cpu", "host"}, "--cpu host", "x86-64-v3");
+    EXPECT_TRUE(run_options({"run", "--kernel", "k", "--engine", "kvm", "--trace", "io=f"}).kvm.level ==
+                std::nullopt);
+    EXPECT_EQ(run_options({"run", "--kernel", "k", "--cpu", "x86-64-v2"}).kvm.level, x86::FeatureLevel::V2);
+    EXPECT_TRUE(run_options({"run", "--kernel", "k", "--engine", "kvm", "--cpu", "host"}).kvm.host_cpu);
+}
+
 TEST(OptionsTest, UnknownOptionsAndCommandsAreUsageErrors) {
     // Whatever else is missing: the unknown word is what is named, with where to look.
     const auto refused = [](std::vector<const char*> arguments, const char* word, const char* advice) {

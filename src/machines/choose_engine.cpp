@@ -23,7 +23,7 @@ Result<EngineKind> choose_engine(const MachineConfig& config) {
     const auto soft = [&]() -> Result<EngineKind> {
         if (!config.kvm.host_cpu) return EngineKind::Soft;
         return fail(
-            Errc::InvalidArgument,
+            Errc::HostFailure,
             "--cpu host needs a KVM that is hardware, or --engine kvm; the software CPU has x86-64-v2, "
             "x86-64-v3 and max");
     };
