@@ -135,8 +135,23 @@ void set_eoi_bit(Vcpu& c, u32 bit) {
 
 // --- time
 
+namespace {
+
+// KVM tells a guest in its steal time which CPUs the host does not execute just now, and a guest gives these
+// no work. It said so of all of them when the guest left it.
+void deny_preemption(Vcpu& c) {
+    constexpr u64 kAddress = ~u64{0x3f}, kPreempted = 16;
+    if ((c.msr.kvm_steal_time & kEnabled) == 0) return;
+    const u64 at = (c.msr.kvm_steal_time & kAddress) + kPreempted;
+    const u8 no = 0;
+    if (is_guest_ram(c, at, sizeof no)) write_guest(c, at, &no, sizeof no);
+}
+
+}  // namespace
+
 void refresh_paravirt_clock(Vcpu& c) {
     c.paravirt_clock_stale = false;
+    deny_preemption(c);
     if ((c.msr.kvm_system_time & kEnabled) == 0 || !offers_clock(c)) return;
     // All CPUs' clocks are one line through the source's zero, so they agree to the nanosecond: hence stable.
     const Scale scale = scale_of(c.system->world().tsc.hz());

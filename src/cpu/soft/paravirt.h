@@ -10,7 +10,8 @@ namespace tessera::soft {
 [[nodiscard]] bool read_paravirt_msr(Vcpu& c, u32 index, u64& value);
 [[nodiscard]] bool write_paravirt_msr(Vcpu& c, u32 index, u64 value);
 
-// Brings the guest's clock page up to date, after the TSC has been moved or the state was loaded.
+// Brings the guest's clock page up to date, after the TSC has been moved or the state was loaded; and what
+// KVM's steal time says of preemption.
 void refresh_paravirt_clock(Vcpu& c);
 
 // After an interrupt was taken: lets the guest end it by clearing a bit in memory, if nothing depends on

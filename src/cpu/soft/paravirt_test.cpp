@@ -2,7 +2,9 @@
 // snapshot, and without a clock of the VM. The rest is in tests/guests/kvm.asm.
 #include "cpu/soft/paravirt.h"
 
+#include <array>
 #include <cstdlib>
+#include <cstring>
 #include <gtest/gtest.h>
 
 #include "base/fake_clock.h"
@@ -241,6 +243,22 @@ TEST_F(ParavirtEoiTest, AWordUnderTheApicsPageIsNoRam) {
     poll_paravirt_eoi(c_);
     EXPECT_EQ(apic_.ends, 0u);
     EXPECT_EQ(apic_.writes, 0u);
+}
+
+// [LINUX-KVM msr] kvm_steal_time: steal 0, version 8, flags 12, preempted 16.
+TEST_F(ParavirtEoiTest, AGuestFromKvmLearnsThatItsCpusAreNotPreempted) {
+    constexpr u64 kStealPage = 0x5040;
+    const std::array<u8, 20> page{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 3, 18, 19, 20};
+    std::memcpy(ram_ + kStealPage, page.data(), page.size());
+    x86::State state;
+    export_state(c_, state);
+    state.msr.kvm_steal_time = kStealPage | 1;
+    import_state(c_, state);
+    EXPECT_TRUE(c_.paravirt_clock_stale) << "done before the guest goes on";
+    refresh_paravirt_clock(c_);
+    std::array<u8, 20> expected = page;
+    expected[16] = 0;
+    EXPECT_EQ(std::memcmp(ram_ + kStealPage, expected.data(), expected.size()), 0);
 }
 
 // A guest that used them under KVM turns them off when it restarts; others are not offered them.
