@@ -317,7 +317,7 @@ void Leaves::put_kvm() {
     if (request_.apics == LocalApics::Kernel)
         offered |= kAsyncPf | kPvEoi | kUnhalt | kAsyncPfVmexit | kSendIpi | kSchedYield | kAsyncPfInt;
     // Who waits for these would wait for ever in the software CPU.
-    if (request_.level) offered &= ~(kUnhalt | kTlbFlush);
+    if (request_.level) offered &= ~(kUnhalt | kTlbFlush | kAsyncPf | kAsyncPfVmexit | kAsyncPfInt);
     const Entry* features = find(kFeatures);
     const CpuidResult ours{.eax = features != nullptr ? features->eax & offered : 0};
 
