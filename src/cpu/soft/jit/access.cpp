@@ -63,6 +63,10 @@ size_t Translator::cold_path(const Item& item, bool to_interpreter) {
     stub.op = item.op;
     stub.flags = to_repeat(item);
     if (to_interpreter) stub.exit = &new_exit(ExitKind::Interpret, item);
+    if (group_.slot != nullptr && number_of(item) < group_.last) {
+        stub.group = group_.slot;
+        stub.item = &item;
+    }
     stubs_.push_back(stub);
     return stubs_.size() - 1;
 }
@@ -132,6 +136,9 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
     const bool segment = has_base(in);
     if (!wide() && in.segment == x86::Cs) return std::nullopt;  // code is not written
     const u64 next = item.rip + in.length;
+    const bool pushes = in.mnemonic == x86::Mnemonic::Push || in.mnemonic == x86::Mnemonic::Call;
+    if (item.stack.size != 0 && !pushes)
+        if (const auto at = by_group(item, static_cast<s32>(in.displacement), use.size)) return at;
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
     const bool by_stack = in.base == x86::Rsp && in.index == kNoRegister && !segment;
@@ -162,6 +169,7 @@ std::optional<Translator::Checked> Translator::check(const Item& item, const Mem
 
 Translator::Checked Translator::check_stack(const Item& item, s32 offset, unsigned size, bool write,
                                             bool to_interpreter) {
+    if (const auto at = by_group(item, offset, size)) return *at;
     clobber_flags(item.live_in);
     const size_t stub = cold_path(item, to_interpreter);
     Slot* slot = jit_.stack_slot(user_, write, size);

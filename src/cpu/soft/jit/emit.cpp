@@ -59,6 +59,7 @@ void Translator::emit_op(const Item& item) {
     const bool save = item.live_in != 0 && !saved_;
     if (save) bring_to_host();
     call_op(item.op, save);
+    group_ = {};
     in_host_ = true;
     saved_ = true;
     producer_ = {};

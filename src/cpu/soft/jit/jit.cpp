@@ -104,6 +104,9 @@ void Jit::reset_slots() {
     for (auto& mode : stack_slots_)
         for (unsigned large = 0; large < 2; ++large)
             for (Slot*& slot : mode[large]) slot = new_slot(large != 0 ? sizeof(Slot) : kStackWord);
+    for (auto& mode : group_slots_)
+        for (auto& slots : mode)
+            for (size_t i = 0; i < kGroups.size(); ++i) slots[i] = new_slot(kGroups[i]);
 }
 
 // The slots of a block are in as few cache lines as can be.
@@ -150,14 +153,14 @@ ExitRecord& Jit::new_exit() {
     return exits_[exit_count_++] = {};
 }
 
-Translation* Jit::translate(const Op* head, u8 mode) {
+Translation* Jit::translate(const Op* head, u8 mode, const Op* start) {
     const u64 begun = exit_begin(c_);
-    Translation* t = make_translation(head, mode);
+    Translation* t = make_translation(head, mode, start);
     exit_end(c_, ExitCause::Translate, begun);
     return t;
 }
 
-Translation* Jit::make_translation(const Op* head, u8 mode) {
+Translation* Jit::make_translation(const Op* head, u8 mode, const Op* start) {
     // Kept for a caller that finds all blocks gone.
     c_.jit_ops[0] = head[1];
     if (full()) {
@@ -172,8 +175,12 @@ Translation* Jit::make_translation(const Op* head, u8 mode) {
     if (fetched.tag != page || fetched.host == nullptr) return nullptr;
     const FetchEntry second = second_page(page);
     if (is_second_page_check(head[1]) && second.tag != next_page(c_, page)) return nullptr;
-    Translation& t =
-        translations_[translation_count_] = {.page = page, .mode = mode, .exits = &exits_[exit_count_]};
+    Translation& t = translations_[translation_count_] = {
+        .page = page,
+        .mode = static_cast<u8>(mode | (start != nullptr ? kModeApart : 0)),
+        .head = head,
+        .start = start,
+        .exits = &exits_[exit_count_]};
     Emitter e(at_);
     Translator translator(*this, c_, e, t, fetched, (mode & kModeUser) != 0, c_.system->config().strict_flags,
                           c_.system->count() == 1, c_.system->config().count.value_or(false));
@@ -187,10 +194,26 @@ Translation* Jit::make_translation(const Op* head, u8 mode) {
     at_ = t.end;
     stubs_at_ = t.stubs_end;
     t.exit_count = static_cast<u32>(&exits_[exit_count_] - t.exits);
+    if (start != nullptr) {
+        // Nobody looks for it.
+        Translation& first = *first_of(*head);
+        t.other = first.other;
+        first.other = &t;
+        return &t;
+    }
     auto& op = const_cast<Op&>(*head);
     t.other = first_of(op);
     op.imm = reinterpret_cast<u64>(&t);
     return &t;
+}
+
+Translation* Jit::apart(ExitRecord& exit) {
+    const Translation& from = *exit.from;
+    if (from.dropped) return nullptr;
+    c_.reg[kRipSlot] = from.page;
+    Translation* t = translate(from.head, from.mode, exit.op);
+    if (t != nullptr) link(exit, *t);
+    return t;
 }
 
 void Jit::statistics(std::vector<Statistic>& out) const {
@@ -207,12 +230,13 @@ void Jit::statistics(std::vector<Statistic>& out) const {
     out.push_back({.name = "translated code left: direct branch", .value = f.exits_direct});
     out.push_back({.name = "translated code left: indirect branch", .value = f.exits_indirect});
     out.push_back({.name = "translated code left: interpreter", .value = f.exits_interpret});
+    out.push_back({.name = "translated code left: stack in two pages", .value = f.exits_apart});
     out.push_back({.name = "translated code left: x87, vector", .value = f.exits_by_hand});
     out.push_back({.name = "translated code left: handler", .value = f.exits_resume});
     out.push_back({.name = "handler calls", .value = f.calls});
     if (!c_.system->config().count.value_or(false)) return;
-    const u64 entered =
-        f.exits_direct + f.exits_indirect + f.exits_interpret + f.exits_by_hand + f.exits_resume;
+    const u64 entered = f.exits_direct + f.exits_indirect + f.exits_interpret + f.exits_apart +
+                        f.exits_by_hand + f.exits_resume;
     const auto rate = [&](std::string_view name, u64 whole, u64 missed) {
         out.push_back({.name = name,
                        .value = whole - std::min(whole, missed),

@@ -5,6 +5,7 @@
 // jit.cpp) whenever it does not know where to go on.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <vector>
@@ -23,8 +24,9 @@ enum class ExitKind : u8 {
     Direct,     // a branch to `target`, not linked, or not to be followed now
     Indirect,   // the branch `op` to Vcpu::jit_target, which the target cache does not know
     Interpret,  // the instruction at `op` and what follows are for the interpreter
-    ByHand,     // likewise, but one at a time: the x87 or vector unit is not as translated code wants it
-    Resume,     // an interpreter's handler has ended the block; Vcpu::rip is set
+    Apart,   // the stack's page is not that of a whole group (stack_group.cpp): from `op` on without groups
+    ByHand,  // likewise, but one at a time: the x87 or vector unit is not as translated code wants it
+    Resume,  // an interpreter's handler has ended the block; Vcpu::rip is set
 };
 
 // Ways into a translation, by what is known there.
@@ -32,6 +34,7 @@ enum class Entry : u8 {
     Plain,      // the flags are the host's
     Attended,   // likewise, and Vcpu::attention is looked at
     Announced,  // S0 says what brings the flags (flags.cpp), and Vcpu::attention is looked at
+    Fresh,      // likewise, after at least one instruction
 };
 
 struct ExitRecord {
@@ -40,7 +43,7 @@ struct ExitRecord {
     bool shadow = false;         // interrupts are held back for the instruction at the target
     u8 n = 0;                    // instructions executed that nobody else counts
     u64 target = 0;              // Direct: RIP
-    const Op* op = nullptr;      // Interpret, Indirect, ByHand
+    const Op* op = nullptr;      // Interpret, Indirect, Apart, ByHand
     u8* jump = nullptr;          // Direct: the distance field of the jump to be linked
     u8* unlinked = nullptr;      // where it leads while it is not
     // The number to compare with exec_gen_*: of an exit to another page, or (Interpret) of a block that
@@ -61,6 +64,8 @@ struct ExitRecord {
 struct Translation {
     u64 page = 0;  // Vcpu::reg[kRipSlot] while it runs
     u8 mode = 0;
+    const Op* head = nullptr;   // of the block it was made from
+    const Op* start = nullptr;  // that does without groups: where in the block it begins
     bool dropped = false;
     // Places in the writable mapping.
     u8* entry = nullptr;
@@ -72,7 +77,13 @@ struct Translation {
     u8* stubs_end = nullptr;
     ExitRecord* second_page = nullptr;  // taken when it is not known where the block's second page is
     [[nodiscard]] u8* at(Entry e) const {
-        return e == Entry::Plain ? entry : e == Entry::Attended ? entry_attended : entry_announced;
+        switch (e) {
+            case Entry::Plain: return entry;
+            case Entry::Attended: return entry_attended;
+            case Entry::Announced: return entry_announced;
+            case Entry::Fresh: break;
+        }
+        return entry_fresh;
     }
 
     // For lockstep: every instruction can be undone; flags that some instruction leaves undefined.
@@ -87,7 +98,7 @@ struct Translation {
 struct Figures {
     u64 translations = 0, instructions = 0, flushes = 0, drops = 0;
     u64 links = 0, exits_direct = 0, exits_indirect = 0, exits_interpret = 0, exits_by_hand = 0,
-        exits_resume = 0, calls = 0, first_missed = 0;
+        exits_apart = 0, exits_resume = 0, calls = 0, first_missed = 0;
 };
 
 class Jit {
@@ -119,8 +130,11 @@ private:
     void begin_slots();
     // For accesses of up to `size` bytes.
     Slot* new_slot(unsigned size);
-    Translation* translate(const Op* head, u8 mode);
-    Translation* make_translation(const Op* head, u8 mode);
+    // `start`: only from there on, and without groups.
+    Translation* translate(const Op* head, u8 mode, const Op* start = nullptr);
+    Translation* make_translation(const Op* head, u8 mode, const Op* start);
+    // What goes on at an exit of this kind; null: nothing does.
+    Translation* apart(ExitRecord& exit);
     [[nodiscard]] bool full() const;
     ExitRecord& new_exit();
     static Translation* find(const Op* head, u64 page, u8 mode);
@@ -156,6 +170,14 @@ private:
     std::array<std::array<std::array<Slot*, 2>, 2>, 2> stack_slots_{};
     [[nodiscard]] Slot* stack_slot(bool user, bool write, unsigned size) const {
         return stack_slots_[user][size > kStackWord][write];
+    }
+    // Of groups of them (stack_group.cpp): [user][write][by how many bytes they span].
+    static constexpr unsigned kLargestGroup = 256;
+    static constexpr std::array kGroups{32U, 64U, 128U, kLargestGroup};
+    std::array<std::array<std::array<Slot*, kGroups.size()>, 2>, 2> group_slots_{};
+    [[nodiscard]] Slot* group_slot(bool user, bool write, unsigned bytes) const {
+        const auto* const size = std::ranges::lower_bound(kGroups, bytes);
+        return group_slots_[user][write][static_cast<size_t>(size - kGroups.begin())];
     }
     // Never moved, and forgotten at no cost.
     ReservedArray<Translation> translations_;

@@ -136,6 +136,18 @@ const Op* Runtime::interpret_at_rip(Vcpu& c) {
     return block.ops;
 }
 
+std::optional<Translation*> Runtime::go_on_apart(Vcpu& c, ExitRecord& exit) {
+    const u64 drops = c.blocks->drops();
+    c.reg[kRipSlot] = exit.from->page;
+    const u64 rip = insn_rip(c, *exit.op);
+    Translation* rest = c.jit->apart(exit);
+    if (c.blocks->drops() == drops) return rest;
+    c.rip = rip;
+    // Perhaps nothing was executed since interrupts were held back.
+    c.shadow = true;
+    return std::nullopt;
+}
+
 const Op* Runtime::run(Vcpu& c, const Op* head) {
     Jit& jit = *c.jit;
     u8 mode = mode_of(c);
@@ -178,6 +190,8 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
             continue;
         }
         c.instructions += exit->n;
+        // SYSCALL and others go on in translated code.
+        mode = static_cast<u8>(exit->from->mode & ~kModeApart);
         switch (exit->kind) {
             case ExitKind::Interpret:
                 ++figures.exits_interpret;
@@ -193,6 +207,15 @@ const Op* Runtime::run(Vcpu& c, const Op* head) {
                 c.rip = insn_rip(c, *exit->op);
                 c.by_hand = kInsnsByHand;
                 return nullptr;
+            case ExitKind::Apart: {
+                ++figures.exits_apart;
+                const Op* op = exit->op;
+                const std::optional<Translation*> rest = go_on_apart(c, *exit);
+                if (!rest) return nullptr;
+                if (*rest == nullptr) return op;
+                t = *rest;
+                continue;
+            }
             case ExitKind::Indirect: {
                 ++figures.exits_indirect;
                 if (const Translation* to = jit.at_rip(c.jit_target, mode)) jit.add_target(c.jit_target, *to);
@@ -217,7 +240,12 @@ void Runtime::run_once(Vcpu& c, Translation& t) {
     Jit& jit = *c.jit;
     const auto enter = reinterpret_cast<Enter>(const_cast<void*>(jit.run_address(jit.thunk_.enter)));
     prepare(c);
-    const ExitRecord* exit = enter(c, jit.run_address(t.entry_fresh));
+    ExitRecord* exit = enter(c, jit.run_address(t.entry_fresh));
+    if (exit != nullptr && exit->kind == ExitKind::Apart) {
+        const std::optional<Translation*> rest = go_on_apart(c, *exit);
+        if (!rest) return;
+        if (*rest != nullptr) exit = enter(c, jit.run_address((*rest)->entry_fresh));
+    }
     if (exit == nullptr) return;
     c.instructions += exit->n;
     c.rip = exit->target;

@@ -1,10 +1,13 @@
 // What translated code calls, and what enters it.
 #pragma once
 
+#include <optional>
+
 #include "cpu/soft/vcpu.h"
 
 namespace tessera::soft::jit {
 
+struct ExitRecord;
 struct Translation;
 
 // Instructions that are executed one at a time when translated code cannot.
@@ -34,6 +37,9 @@ struct Runtime {
 
 private:
     static const Op* interpret_at_rip(Vcpu& c);
+    // The translation that goes on at the exit, null: there is none. Nothing: all blocks are gone meanwhile;
+    // Vcpu::rip is set.
+    static std::optional<Translation*> go_on_apart(Vcpu& c, ExitRecord& exit);
     static void prepare(Vcpu& c);
     // The code of the block at Vcpu::rip if the target cache has it and nothing is to be done before, else 0.
     static u64 known_code(Vcpu& c);

@@ -1,6 +1,8 @@
 // Reading a block, the flags' liveness, and leaving translated code.
 #include "cpu/soft/jit/translator.h"
 
+#include <algorithm>
+
 #include "cpu/soft/jit/checker.h"
 #include "cpu/soft/jit/layout.h"
 #include "cpu/soft/mmu.h"
@@ -57,9 +59,16 @@ bool Translator::read(const Op* head, const FetchEntry& second) {
         out_.undefined_flags |= item.in.flags_undefined;
         item.rip = out_.page + offset;
         item.op = op;
+        item.stack = stack_use(item);
         items_.push_back(item);
         while (op[1].ip == op->ip) ++op;  // an address computed before
         ++op;
+    }
+    if (out_.start != nullptr) {
+        // The block's own translation has looked at the second page.
+        second_page_ = nullptr;
+        start_ = static_cast<unsigned>(std::ranges::find(items_, out_.start, &Item::op) - items_.begin());
+        items_.erase(items_.begin(), items_.begin() + start_);
     }
     // A block of nothing but what the interpreter has to do anyway.
     return !items_.empty();
@@ -70,8 +79,10 @@ bool Translator::read(const Op* head, const FetchEntry& second) {
 ExitRecord& Translator::new_exit(ExitKind kind, const Item& item) {
     ExitRecord& r = jit_.new_exit();
     r.kind = kind;
-    if (!count_ && kind != ExitKind::Interpret && kind != ExitKind::Indirect)  // which the interpreter counts
-        r.n = static_cast<u8>(number_of(item) + (kind == ExitKind::Direct ? 1 : 0));
+    const bool counted = kind == ExitKind::Interpret || kind == ExitKind::Indirect || kind == ExitKind::Apart;
+    if (!count_ && !counted)  // else the interpreter counts, or whoever goes on
+        r.n = static_cast<u8>(start_ + static_cast<unsigned>(number_of(item)) +
+                              (kind == ExitKind::Direct ? 1 : 0));
     r.op = item.op;
     r.from = &out_;
     return r;
@@ -196,6 +207,7 @@ void Translator::emit_stubs() {
     out_.stubs = e_.here();
     // First those that lead to others.
     for (const Stub& stub : stubs_) {
+        if (stub.kind == Stub::Kind::RefillGroup) emit_group_refill(stub);
         if (stub.kind != Stub::Kind::Refill) continue;
         e_.bind(stub.from[0]);
         if (count_) e_.alu_mem_imm(Alu::Add, true, gs(kOffSlotsMissed), 1);
@@ -220,15 +232,19 @@ void Translator::emit_stubs() {
     }
     for (size_t i = 0; i < stubs_.size(); ++i) {
         Stub stub = stubs_[i];
-        if (stub.kind == Stub::Kind::Refill) continue;
+        if (stub.kind == Stub::Kind::Refill || stub.kind == Stub::Kind::RefillGroup) continue;
         for (unsigned k = 0; k < stub.count; ++k) e_.bind(stub.from[k]);
         switch (stub.kind) {
             case Stub::Kind::CallOp:
                 if (stub.flags) repeat(stub.flags);
                 call_op(stub.op, static_cast<bool>(stub.flags));
                 for (unsigned n = 1; n <= stub.more; ++n) call_op(stub.item[n].op, false);
-                Emitter::patch(e_.jmp_near(), stub.back);
+                if (stub.group != nullptr)
+                    come_back_to_group(stub);
+                else
+                    Emitter::patch(e_.jmp_near(), stub.back);
                 break;
+            case Stub::Kind::Apart: emit_apart(stub); break;
             case Stub::Kind::Exit:
             case Stub::Kind::ExitSaved:
             case Stub::Kind::ExitAnnounced:
@@ -246,7 +262,9 @@ void Translator::emit_stubs() {
                 e_.mov_imm(kS1, reinterpret_cast<u64>(stub.exit));
                 Emitter::patch(e_.jmp_near(), jit_.thunk_.find_target);
                 break;
-            case Stub::Kind::Refill: break;
+            case Stub::Kind::Refill:
+            case Stub::Kind::RefillGroup:
+            case Stub::Kind::None: break;
             case Stub::Kind::ToStatus:
                 fetch_flags();
                 save_and_announce();
@@ -299,7 +317,10 @@ void Translator::emit() {
     const auto bring_flags = [&] {
         if (flags_count) pass ? bring_to_status() : fetch_flags();
     };
-    if (second_page_ != nullptr) {
+    if (out_.start != nullptr) {
+        out_.entry_fresh = e_.here();
+        bring_flags();
+    } else if (second_page_ != nullptr) {
         out_.entry_attended = e_.here();
         if (flags_count) save_and_announce();
         out_.entry_announced = e_.here();
@@ -339,7 +360,10 @@ void Translator::emit() {
         const Item* const producer = producer_.item;
         run != 0 ? emit_stack_run(first, run) : emit_item(first);
         if (producer_goes && producer_.item == producer) producer_ = {};
-        for (unsigned n = 0; n < count; ++n) forget_neighbours(registers_written(items_[i + n].in));
+        for (unsigned n = 0; n < count; ++n) {
+            forget_neighbours(registers_written(items_[i + n].in));
+            pass_in_group(items_[i + n]);
+        }
         i += count - 1;
         const Item& item = items_[i];
         const bool last = &item == &items_.back();
@@ -347,11 +371,12 @@ void Translator::emit() {
         if (!last && item.in.insn_class == InsnClass::Branch) begin_segment(items_[i + 1]);
     }
     if (!ended_) direct_exit(next_rip(items_.back()), items_.back());
-    if (second_page_ != nullptr || pass) {
+    const bool whole = out_.start == nullptr;  // else it is entered nowhere else
+    if (whole && (second_page_ != nullptr || pass)) {
         out_.entry = e_.here();
         if (flags_count) save_and_announce();
         Emitter::patch(e_.jmp_near(), out_.entry_fresh);
-    } else if (flags_count) {
+    } else if (whole && flags_count) {
         out_.entry_announced = e_.here();
         attend();
         out_.entry_fresh = e_.here();

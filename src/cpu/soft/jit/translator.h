@@ -21,6 +21,8 @@ namespace tessera::soft::jit {
 
 inline constexpr HostReg kS0 = kR14, kS1 = kR11, kGuestRsp = kR15;
 inline constexpr u8 kModeUser = 1;
+// Of a translation without groups.
+inline constexpr u8 kModeApart = 2;
 
 // Where guest register `g` lives in the host, or kNoReg: in Vcpu::reg.
 [[nodiscard]] inline HostReg host_of(unsigned g) {
@@ -54,12 +56,21 @@ public:
     [[nodiscard]] unsigned insns() const { return static_cast<unsigned>(items_.size()); }
 
 private:
+    // What an instruction of 64-bit code does with the stack (stack_group.cpp).
+    struct StackUse {
+        enum class Moves : u8 { ByNumber, Unknown } moves = Moves::ByNumber;
+        bool write = false;
+        u8 size = 0;     // of its access by way of RSP; 0: none that a group may have
+        s64 offset = 0;  // from RSP before it
+        s64 by = 0;      // what is added to RSP
+    };
     struct Item {
         x86::Insn in;
         std::array<u8, x86::kMaxInsnLength> bytes{};
         u64 rip = 0;
         const Op* op = nullptr;  // the first of the interpreter's ops for it
-        u16 live_in = 0;         // status flags whose values count before it, and after it
+        StackUse stack;
+        u16 live_in = 0;  // status flags whose values count before it, and after it
         u16 live_out = 0;
     };
     // Status flags that can be had again by repeating what made them.
@@ -78,7 +89,10 @@ private:
             ExitIndirect,   // as ExitSaved, with the target in S0
             LoadVectors,
             LoadX87,
-            Refill,        // looks the page up in the TLB
+            Refill,       // looks the page up in the TLB
+            RefillGroup,  // likewise
+            Apart,        // another translation goes on
+            None,
             ToStatus,      // announced flags are brought into Vcpu::status
             OtherMapping,  // the target is looked for in the target cache
         } kind = Kind::CallOp;
@@ -89,10 +103,11 @@ private:
         const Item* item = nullptr;
         unsigned more = 0;  // CallOp: so many items after `item` are done likewise
         ExitRecord* exit = nullptr;
-        bool link = false;  // `from` is what is linked
-        u32 traps = 0;      // LoadVectors, LoadX87: what forbids it
-        Repeat flags{};     // the status flags, if they count and are nowhere else
-        // Refill
+        bool link = false;            // `from` is what is linked
+        u32 traps = 0;                // LoadVectors, LoadX87: what forbids it
+        Repeat flags{};               // the status flags, if they count and are nowhere else
+        const Slot* group = nullptr;  // CallOp: in the middle of a group with this slot
+        // Refill, RefillGroup
         Slot* slot = nullptr;
         Mem address{};
         unsigned size = 0;
@@ -164,6 +179,24 @@ private:
     // Nothing if the access never can be made this way.
     std::optional<Checked> check(const Item& item, const MemoryUse& use, bool to_interpreter);
     Checked check_stack(const Item& item, s32 offset, unsigned size, bool write, bool to_interpreter);
+    // --- groups of accesses to the stack (stack_group.cpp)
+    struct StackGroup {
+        Slot* slot = nullptr;  // null: there is none
+        int last = 0;          // the last item with an access
+        bool write = false;
+        s64 low = 0;  // from RSP at its beginning
+        s64 high = 0;
+        s64 bytes = 0;  // of all accesses
+        s64 moved = 0;  // RSP since then
+    };
+    [[nodiscard]] static StackUse stack_use(const Item& item);
+    [[nodiscard]] StackGroup find_group(const Item& first, s32 offset, unsigned size) const;
+    // If the access of `size` bytes at RSP + offset is one of a group.
+    std::optional<Checked> by_group(const Item& item, s32 offset, unsigned size);
+    void pass_in_group(const Item& item);
+    void emit_group_refill(const Stub& stub);
+    void emit_apart(const Stub& stub);
+    void come_back_to_group(const Stub& stub);
     void come_back(size_t stub) { stubs_[stub].back = e_.here(); }
 
     // --- instructions (emit.cpp; emit_stack.cpp, emit_system.cpp)
@@ -267,6 +300,7 @@ private:
 
     std::vector<Item> items_;
     std::vector<Stub> stubs_;
+    unsigned start_ = 0;               // how many instructions of the block are before the first of items_
     const Op* second_page_ = nullptr;  // the check of it, if the block needs one
     bool ended_ = false;  // by the last item, a branch or an instruction that goes back to the dispatcher
 
@@ -280,6 +314,7 @@ private:
     };
     std::vector<Announced> announced_;
     std::vector<Neighbours> neighbours_;
+    StackGroup group_;
     u32 vectors_checked_ = 0;  // FpTrap bits
     bool x87_checked_ = false;
 };
