@@ -9,17 +9,17 @@ namespace tessera::kvm {
 namespace {
 
 constexpr std::array<std::string_view, kExitKinds> kNames{
-    "exits: port I/O",
-    "exits: MMIO",
-    "exits: MSR",
-    "exits: halt",
-    "exits: window",
-    "exits: signal",
-    "exits: end of interrupt",
-    "exits: by hand",
-    "exits: debug",
-    "exits: shutdown",
-    "exits: other",
+    "port I/O",
+    "MMIO",
+    "MSR",
+    "HLT",
+    "interrupt window",
+    "signal",
+    "end of interrupt",
+    "for the interpreter",
+    "debug",
+    "shutdown",
+    "other",
 };
 
 }  // namespace
