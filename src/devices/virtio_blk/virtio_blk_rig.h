@@ -146,6 +146,10 @@ struct BlkKit {
         disk.fail_with = choices.below(4) == 0 ? BlockStatus::IoError : BlockStatus::Ok;
     }
     static void refresh() {}
+    void copy_surroundings(const BlkKit& from) {
+        disk.bytes = from.disk.bytes;
+        disk.fail_with = from.disk.fail_with;
+    }
     // Requests stay in flight until some of them are completed, in any order.
     void hold_back(bool hold) {
         disk.hold = hold;

@@ -32,6 +32,11 @@ struct RngKit {
         return {{.address = at, .length = 64, .writable = true}};
     }
     static void prepare(virtio::BenchRam& ram, u64 at) { std::memset(ram.at(at), 0, 64); }
+    void copy_surroundings(const RngKit& from) {
+        clock.advance(from.clock.now_ns() - clock.now_ns());
+        source.last = from.source.last;
+        source.most = from.source.most;
+    }
     void refresh() { clock.advance(VirtioRng::kPeriodNs); }
     void stimulate(testing_rig::Choices& choices) {
         source.most = choices.coin() ? ~std::size_t{0} : choices.below(100);

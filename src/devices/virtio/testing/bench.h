@@ -310,6 +310,11 @@ public:
         parts_.chip.reset();
     }
 
+    void copy_surroundings(const Port& from) {
+        parts_.uplink.messages = from.parts_.uplink.messages;
+        seen_ = from.seen_;
+    }
+
 private:
     [[nodiscard]] IoDevice& bar() { return parts_.chip.registers(); }
     static void touch(IoDevice& region, u64 offset, std::size_t width) {
@@ -350,7 +355,8 @@ struct Bench {
     static constexpr u64 kQueues = 0x1'0000;    // the rings, GuestQueue::kBytes each, up to 8
     static constexpr u64 kBuffers = 0x10'0000;  // requests' memory, 8 KiB each
     static constexpr u16 kSize = 16;            // entries of the queues
-    static constexpr bool kContinues = false;   // guest memory is not part of the device's snapshot
+    // Where a kit can copy what is behind its device to another one.
+    static constexpr bool kContinues = requires(Kit kit, Kit& from) { kit.copy_surroundings(from); };
     static constexpr auto kKeptByReset = [] {
         if constexpr (requires { Kit::kKeptByReset; })
             return Kit::kKeptByReset;
@@ -452,6 +458,23 @@ struct Bench {
     }
 
     u64 negotiated = 0;
+
+    // Memory, the driver, and what is behind the device.
+    void copy_surroundings(Bench& from)
+        requires kContinues
+    {
+        std::ranges::copy(from.ram.bytes(), ram.bytes().begin());
+        kicker.kicks = from.kicker.kicks;
+        kicker.woken.store(from.kicker.woken.load());
+        wires.levels = from.wires.levels;
+        if constexpr (requires { port.copy_surroundings(from.port); }) port.copy_surroundings(from.port);
+        negotiated = from.negotiated;
+        for (const auto& queue : from.queues) queues.push_back(std::make_unique<GuestQueue>(ram, *queue));
+        kit.copy_surroundings(from.kit);
+    }
+    [[nodiscard]] bool same_surroundings(Bench& other) {
+        return std::ranges::equal(ram.bytes(), other.ram.bytes());
+    }
 
 private:
     // Some devices need the guest's memory while they are built.

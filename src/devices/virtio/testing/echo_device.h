@@ -102,6 +102,7 @@ struct EchoKit {
     static void prepare(BenchRam& ram, u64 at) { std::memset(ram.at(at), 7, 8); }
     static void stimulate(testing_rig::Choices& /*choices*/) {}
     static void refresh() {}
+    static void copy_surroundings(EchoKit& /*from*/) {}
 };
 
 }  // namespace tessera::virtio

@@ -42,6 +42,22 @@ public:
         slots_.resize(size);
     }
 
+    // The same queue as the driver of another machine has it; its memory is copied apart from it.
+    GuestQueue(BenchRam& ram, const GuestQueue& from)
+        : ram_(ram),
+          base_(from.base_),
+          size_(from.size_),
+          packed_(from.packed_),
+          event_index_(from.event_index_),
+          free_(from.free_),
+          slots_(from.slots_),
+          next_available_(from.next_available_),
+          wrap_(from.wrap_),
+          next_used_(from.next_used_),
+          used_wrap_(from.used_wrap_),
+          taken_(from.taken_),
+          told_(from.told_) {}
+
     [[nodiscard]] u64 descriptors() const { return base_; }
     [[nodiscard]] u64 driver() const { return base_ + kDriverArea; }
     [[nodiscard]] u64 device() const { return base_ + kDeviceArea; }
