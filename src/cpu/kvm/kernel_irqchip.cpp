@@ -264,8 +264,8 @@ Result<std::vector<u8>> take_timer_interrupts(int vcpu, kvm_run& run) {
     const int signal = SIGRTMAX;
     sigset_t only{};
     sigset_t before{};
-    sigemptyset(&only);
-    sigaddset(&only, signal);
+    (void)sigemptyset(&only);
+    (void)sigaddset(&only, signal);
     if (const int error = pthread_sigmask(SIG_BLOCK, &only, &before); error != 0) {
         errno = error;
         return call_failed("pthread_sigmask");

@@ -341,6 +341,8 @@ Status Board::add_cpus(EngineKind engine) {
                                      .fabric = fabric_,
                                      .io_apic_page = io_apic_page_},
                            .split = split_apics_};
+    around.apic_ids.reserve(config_.cpus);
+    around.chips.local_apics.reserve(config_.cpus);
     for (unsigned i = 0; i < config_.cpus; ++i) {
         around.apic_ids.push_back(description_.apic_ids[i]);
         around.chips.local_apics.push_back(apics_[i]->chip.get());

@@ -71,9 +71,11 @@ Status Engines::take_chips() {
 
 Status Engines::give_chips() {
     const auto start = std::exchange(start_, KernelChips::Start::Running);
-    if (kernel_chips_ == nullptr || engine_ != EngineKind::Kvm) return {};
+    if (engine_ != EngineKind::Kvm) return {};
+    // Also for a vCPU that leaves again before it has entered its guest: on a host that does not move the TSC
+    // its state would tell another one.
     kvm_->follow_time();
-    return kernel_chips_->enter(start);
+    return kernel_chips_ == nullptr ? Status() : kernel_chips_->enter(start);
 }
 
 void Engines::select_hpet(bool hpet) {

@@ -454,12 +454,11 @@ kvm_pit_state2 to_kernel(const Pit8254::State& state, const KernelMoment& now, H
     return kernel;
 }
 
-Pit8254::State from_kernel(const kvm_pit_state2& kernel, const KernelMoment& now,
-                           const std::optional<KernelPitStay>& stay) {
+Pit8254::State from_kernel(const kvm_pit_state2& kernel, const KernelMoment& now, const KernelPitStay* stay) {
     Pit8254::State state;
     for (unsigned i = 0; i < pit8254::kCounters; ++i) {
         kvm_pit_channel_state channel = kernel.channels[i];
-        const bool same = stay && untouched(stay->given.channels[i], channel);
+        const bool same = stay != nullptr && untouched(stay->given.channels[i], channel);
         if (i < 2) channel.gate = 1;
         // KVM does not tell when counter 0 was loaded.
         if (i == 0) channel.count_load_time = now.kernel_ns;

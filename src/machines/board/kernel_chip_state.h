@@ -83,8 +83,9 @@ struct KernelPitStay {
     kvm_pit_state2 given{};  // as KVM_GET_PIT2 said right after
     s64 since_ns = 0;        // KernelMoment::kernel_ns when the counters began there
 };
+// Without `stay` every counter begins anew.
 [[nodiscard]] pit8254::Pit8254::State from_kernel(const kvm_pit_state2& kernel, const KernelMoment& now,
-                                                  const std::optional<KernelPitStay>& stay);
+                                                  const KernelPitStay* stay);
 // How long it is from here to the nearest rise of counter 0 in the kernel, before or after: it comes when it
 // likes to within microseconds. Nothing: nobody knows.
 [[nodiscard]] std::optional<u64> distance_to_kernel_tick(const kvm_pit_state2& kernel,

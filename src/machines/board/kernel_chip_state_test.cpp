@@ -47,7 +47,7 @@ KernelMoment moment(u64 guest_ns) {
 
 template <typename T>
 T noise(SeededChoices& choices) {
-    T filled;
+    T filled{};
     auto* bytes = reinterpret_cast<u8*>(&filled);
     for (std::size_t i = 0; i < sizeof filled; ++i) bytes[i] = static_cast<u8>(choices.bits());
     return filled;
@@ -360,7 +360,7 @@ TEST(KernelChipStateTest, PitGoesOnAfterAStayInTheKernel) {
         const KernelPitStay stay{.before = before, .given = *given, .since_ns = now.kernel_ns};
         const auto kernel = vm->chips.pit();
         ASSERT_TRUE(kernel);
-        const auto after = from_kernel(*kernel, now, stay);
+        const auto after = from_kernel(*kernel, now, &stay);
         for (unsigned i = 0; i < 3; ++i) {
             Counter looked_at;  // which loads the count that waits
             looked_at.restore(before.counters[i]);
@@ -377,10 +377,9 @@ TEST(KernelChipStateTest, WhateverTheKernelHoldsIsAPitOfOurs) {
     SeededChoices choices(4);
     for (unsigned i = 0; i < 500; ++i) {
         PitRig rig;
-        EXPECT_TRUE(rig.device.restore(
-            from_kernel(noise<kvm_pit_state2>(choices),
-                        {.guest_ns = choices.bits() >> 8, .kernel_ns = static_cast<s64>(choices.bits() >> 2)},
-                        std::nullopt)));
+        EXPECT_TRUE(rig.device.restore(from_kernel(
+            noise<kvm_pit_state2>(choices),
+            {.guest_ns = choices.bits() >> 8, .kernel_ns = static_cast<s64>(choices.bits() >> 2)}, nullptr)));
     }
 }
 
@@ -403,7 +402,7 @@ TEST(KernelChipStateTest, AKernelsTickThatFellBehindIsMadeUpFor) {
     const KernelPitStay stay{.before = before, .given = given, .since_ns = in.kernel_ns};
     const auto after = [&](u64 ns) {
         return from_kernel(
-            given, {.guest_ns = in.guest_ns + ns, .kernel_ns = in.kernel_ns + static_cast<s64>(ns)}, stay);
+            given, {.guest_ns = in.guest_ns + ns, .kernel_ns = in.kernel_ns + static_cast<s64>(ns)}, &stay);
     };
     EXPECT_EQ(after(300'000).counters[0].rose, 0) << "neither has risen";
     EXPECT_EQ(after(500'000).counters[0].rose, 1) << "ours at 0.4, the kernel's not";

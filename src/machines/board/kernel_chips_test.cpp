@@ -37,7 +37,8 @@ TEST(KernelWiringTest, AMessageIsTheMsiThatWouldSendIt) {
     message.delivery_mode = DeliveryMode::LowestPriority;
     message.trigger = TriggerMode::Level;
     EXPECT_EQ(kernel_message(message), (kvm::Msi{.address = 0xfee0'c004, .data = 0xc190}));
-    EXPECT_EQ(kernel_message(to(ApicMessage::kBroadcast, 0x20))->address, 0xfeef'f000U);
+    EXPECT_EQ(kernel_message(to(ApicMessage::kBroadcast, 0x20)),
+              (kvm::Msi{.address = 0xfeef'f000, .data = 0x20}));
 }
 
 TEST(KernelWiringTest, WhatTheKernelsLocalApicsHaveNoUseForIsNotSent) {
@@ -48,7 +49,7 @@ TEST(KernelWiringTest, WhatTheKernelsLocalApicsHaveNoUseForIsNotSent) {
     }
     ApicMessage nmi = to(0, 0);
     nmi.delivery_mode = DeliveryMode::Nmi;
-    EXPECT_EQ(kernel_message(nmi)->data, 0x400U);
+    EXPECT_EQ(kernel_message(nmi), (kvm::Msi{.address = 0xfee0'0000, .data = 0x400}));
 }
 
 struct CountingSink final : IrqSink {
@@ -134,6 +135,9 @@ struct Bench {
                       .io_apic_pins = io_apic_pins,
                       .fabric = fabric,
                       .io_apic_page = io_apic_page};
+        fds.reserve(vm->cpus.size());
+        apics.reserve(vm->cpus.size());
+        ours.local_apics.reserve(vm->cpus.size());
         for (unsigned i = 0; i < vm->cpus.size(); ++i) {
             apics.push_back(std::make_unique<lapic::Lapic>(
                 lapic::Lapic::Config{.apic_id = i, .bootstrap = i == 0}, clock, tsc, queue, own_fabric));
