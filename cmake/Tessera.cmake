@@ -50,6 +50,12 @@ function(tessera_library name)
   endif()
 endfunction()
 
+# tessera_find_library(NAME): LIBRARY_<NAME> is the library's path. The static one is preferred: a shared one costs each
+# start of the program time and memory.
+macro(tessera_find_library name)
+  find_library(LIBRARY_${name} NAMES lib${name}.a ${name} REQUIRED)
+endmacro()
+
 # tessera_test(NAME SOURCES ... [DEPS ...] [LABELS ...] [TIMEOUT seconds] [WHOLE])
 # A GoogleTest program; each of its cases is a ctest case, or with WHOLE the program is one case.
 function(tessera_test name)

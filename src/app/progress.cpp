@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdio>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -33,7 +32,9 @@ double seconds_left(u64 done, u64 total, double seconds) {
 std::string ProgressBar::bar(const std::string& what, u64 done, u64 total, double seconds) {
     const double fraction = fraction_of(done, total);
     const auto full = static_cast<std::size_t>(fraction * static_cast<double>(kWidth));
-    const auto left = static_cast<u64>(std::llround(seconds_left(done, total, seconds)));
+    const auto left = std::chrono::round<std::chrono::seconds>(
+                          std::chrono::duration<double>(seconds_left(done, total, seconds)))
+                          .count();
     return fmt::format("{} [{}{}] {:3.0f}%  {} of {}, {}/s, {}:{:02} left", what, std::string(full, '#'),
                        std::string(kWidth - full, '-'), fraction * 100, size_text(done), size_text(total),
                        size_text(static_cast<u64>(rate_of(done, seconds))), left / 60, left % 60);
