@@ -6,8 +6,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <sys/socket.h>
 #include <sys/un.h>
