@@ -125,6 +125,11 @@ void KvmCpu::answer_wrmsr() {
 }
 
 std::optional<Exit> KvmCpu::interpret(u64& steps) {
+    if (!Interpreter::available())
+        return give_up(fmt::format(
+            "KVM cannot execute an instruction of the guest's (internal error {}), and this processor lacks "
+            "what our interpreter needs (AVX2, BMI2, FMA)",
+            u32{run_->internal.suberror}));
     const x86::State before = get(Extent::Registers);
     if (!failure_.empty()) return Exit{ExitReason::Failed};
     x86::State now = before;

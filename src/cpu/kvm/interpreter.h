@@ -14,6 +14,9 @@ public:
     // `world` stays longer. Nothing is built before it is needed.
     Interpreter(const CpuWorld& world, unsigned cpus) : world_(world), cpus_(cpus) {}
 
+    // Its code computes with the host's own instructions (docs/adr/0010): whether the host has them.
+    [[nodiscard]] static bool available();
+
     // One instruction of CPU `index`, or an interrupt or exception in its place. On the CPU's own thread.
     // False: the CPU shut down.
     [[nodiscard]] bool step(unsigned index, x86::State& state, CpuInterrupts& interrupts);

@@ -33,14 +33,16 @@ void install_kick_signal() {
     (void)installed;
 }
 
-void let_kick_signal_in() {
-    thread_local const bool open = [] {
+// Gives the thread's number.
+pid_t let_kick_signal_in() {
+    thread_local const pid_t thread = [] {
         sigset_t set;
         (void)sigemptyset(&set);
         (void)sigaddset(&set, kKickSignal);
-        return pthread_sigmask(SIG_UNBLOCK, &set, nullptr) == 0;
+        (void)pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+        return static_cast<pid_t>(syscall(SYS_gettid));
     }();
-    (void)open;
+    return thread;
 }
 
 }  // namespace
@@ -69,8 +71,6 @@ KvmCpu::KvmCpu(VmParts& parts, unsigned index, File vcpu, Run run, VcpuState reg
       vcpu_(std::move(vcpu)),
       run_(std::move(run)),
       registers_(std::move(registers)) {}
-
-KvmCpu::~KvmCpu() = default;
 
 // --- From any thread
 
@@ -164,15 +164,17 @@ Exit KvmCpu::give_up(std::string why) {
 // The guest's TSC is the processor's and `offset`. Some hosts cannot move it: what counts is what they have
 // afterwards, and our own local APIC has to know it for its deadlines.
 void KvmCpu::place_tsc(u64 offset) {
+    const u64 less = tsc_less_.value_or(0);
     const auto before = registers_.tsc_offset();
-    if (before && *before == offset && tsc_told_ == offset + *tsc_less_) return;
+    if (before && *before == offset && tsc_told_ == offset + less) return;
     const auto status = registers_.set_tsc_offset(offset);
     if (!status && status.error().code != Errc::Unsupported) {
         failure_ = status.error().message;
         return;
     }
-    tsc_told_ = registers_.tsc_offset().value_or(offset) + *tsc_less_;
-    if (own_apic() && interrupts_ != nullptr) interrupts_->set_tsc_offset(static_cast<s64>(*tsc_told_));
+    const u64 told = registers_.tsc_offset().value_or(offset) + less;
+    tsc_told_ = told;
+    if (own_apic() && interrupts_ != nullptr) interrupts_->set_tsc_offset(static_cast<s64>(told));
 }
 
 // Guest time stood still while the VM was paused: its TSC is the processor's less more than before.
@@ -199,7 +201,7 @@ void KvmCpu::single_step(bool on) {
 }
 
 Exit KvmCpu::enter(u64 steps) {
-    let_kick_signal_in();
+    thread_ = let_kick_signal_in();
     follow_time();
     single_step(steps != kForever);
     for (;;) {
@@ -233,7 +235,7 @@ std::optional<Exit> KvmCpu::go(u64& steps) {
 // False: nothing to be answered.
 bool KvmCpu::enter_kernel() {
     run_->immediate_exit = 0;
-    in_guest_.store(static_cast<pid_t>(syscall(SYS_gettid)));
+    in_guest_.store(thread_);
     if (kicked_.load() || woken_.load()) {
         in_guest_.store(0);
         return false;

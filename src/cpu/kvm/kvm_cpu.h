@@ -42,7 +42,6 @@ class KvmCpu final : public Cpu, public CpuWaker {
 public:
     [[nodiscard]] static Result<std::unique_ptr<KvmCpu>> create(VmParts& parts, unsigned index, File vcpu,
                                                                 std::span<const kvm_cpuid_entry2> cpuid);
-    ~KvmCpu() override;
     void connect(CpuInterrupts& interrupts) { interrupts_ = &interrupts; }
     [[nodiscard]] int fd() const { return vcpu_.get(); }
     // See KvmEngine.
@@ -121,6 +120,7 @@ private:
     // The vCPU's own thread, from here on.
     bool io_pending_ = false;  // the kernel has yet to take what was read, before the state is whole
     bool stepping_ = false;
+    pid_t thread_ = 0;
     std::optional<u8> external_;                       // acknowledged, and the kernel had no place for it yet
     x86::Activity activity_ = x86::Activity::Running;  // ours to know with Irqchip::User
     std::optional<u64>

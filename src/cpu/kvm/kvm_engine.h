@@ -32,6 +32,8 @@ public:
     // to do about it.
     [[nodiscard]] static Result<std::unique_ptr<KvmEngine>> create(const CpuWorld& world,
                                                                    const KvmConfig& config);
+    KvmEngine(const KvmEngine&) = delete;
+    KvmEngine& operator=(const KvmEngine&) = delete;
     ~KvmEngine() override;
 
     [[nodiscard]] unsigned count() const override;

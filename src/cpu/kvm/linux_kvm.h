@@ -10,7 +10,8 @@
 #include <linux/stddef.h>
 
 #undef __DECLARE_FLEX_ARRAY
-// NOLINTNEXTLINE(bugprone-reserved-identifier): Linux's name, as Linux 6.6 defines it for C++
+// The name is Linux's, and so is its definition for C++ since Linux 6.6.
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming)
 #define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
 
 #include <linux/kvm.h>

@@ -46,6 +46,8 @@ inline constexpr std::string_view kCheckFailure = "translator and interpreter di
 class SoftEngine final : public CpuEngine {
 public:
     SoftEngine(const CpuWorld& world, const SoftCpuConfig& config);
+    SoftEngine(const SoftEngine&) = delete;
+    SoftEngine& operator=(const SoftEngine&) = delete;
     ~SoftEngine() override;
 
     [[nodiscard]] unsigned count() const override;
