@@ -37,20 +37,32 @@ struct Start {
     unsigned long pss_kib = 0;
 };
 
+// "FROM-TO ..." begins a mapping in smaps; the result is its size in KiB.
+std::optional<unsigned long> mapping_kib(const std::string& line) {
+    std::istringstream words(line);
+    unsigned long from = 0;
+    unsigned long to = 0;
+    char dash = 0;
+    if (!(words >> std::hex >> from >> dash >> to) || dash != '-') return std::nullopt;
+    return (to - from) / 1024;
+}
+
+// "NAME: KIB kB"; 0 if it is another line.
+unsigned long kib_of(const std::string& line, const std::string& name) {
+    unsigned long kib = 0;
+    if (line.starts_with(name)) std::istringstream(line.substr(name.size())) >> kib;
+    return kib;
+}
+
 // Of everything but the guest's memory, which is the mapping of its size that is not translated code.
 void read_memory(pid_t pid, Start& start) {
     std::ifstream file("/proc/" + std::to_string(pid) + "/smaps");
     bool counts = true;
     for (std::string line; std::getline(file, line);) {
-        unsigned long from = 0;
-        unsigned long to = 0;
-        unsigned long kib = 0;
-        if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2)
-            counts = (to - from) / 1024 != kGuestKib || line.find("tessera-code") != std::string::npos;
-        else if (counts && std::sscanf(line.c_str(), "Rss: %lu kB", &kib) == 1)
-            start.rss_kib += kib;
-        else if (counts && std::sscanf(line.c_str(), "Pss: %lu kB", &kib) == 1)
-            start.pss_kib += kib;
+        if (const auto size = mapping_kib(line)) counts = *size != kGuestKib || line.contains("tessera-code");
+        if (!counts) continue;
+        start.rss_kib += kib_of(line, "Rss:");
+        start.pss_kib += kib_of(line, "Pss:");
     }
 }
 
@@ -103,8 +115,9 @@ std::optional<Start> start(const std::vector<std::string>& command, std::string&
 struct Series {
     std::string name;
     std::vector<std::string> command;
-    std::vector<Start> starts{};
-    std::string said{};  // by one that did not get there
+    std::vector<Start> starts{};  // NOLINT(readability-redundant-member-init)
+    // By one that did not get there.
+    std::string said{};  // NOLINT(readability-redundant-member-init)
 };
 
 std::vector<Series> all_series() {
