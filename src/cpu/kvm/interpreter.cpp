@@ -12,7 +12,8 @@ bool Interpreter::available() {
 bool Interpreter::step(unsigned index, x86::State& state, CpuInterrupts& interrupts) {
     std::call_once(built_, [this] {
         engine_ = std::make_unique<soft::SoftEngine>(
-            world_, soft::SoftCpuConfig{.model = soft::CpuModel::Max, .cpus = cpus_, .jit = false});
+            world_, soft::SoftCpuConfig{
+                        .model = soft::CpuModel::Max, .cpus = cpus_, .jit = false, .hear_of_writes = false});
     });
     // The kernel keeps the paravirtual clock's page, that of steal time, and the interrupt whose end may be
     // told by memory; the software CPU would begin its own.

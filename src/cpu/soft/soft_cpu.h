@@ -32,6 +32,7 @@ struct SoftCpuConfig {
     u64 translate_after = 8;      // runs of a block before it is translated, at least 1
     u64 code_cache = 128 * kMiB;  // bytes of translated code, from kLeastCodeCache to kMostCodeCache
     u64 check = 0;                // every n-th block is compared with the interpreter; 0: none. One CPU only
+    bool hear_of_writes = true;   // by devices, from the memory map, which tells one engine only
     bool mistranslate = false;    // to see `check` find it: INC of a register adds 2
     // Translated code counts what it does, for statistics, and is slower by it. Unset: no, but a front may
     // choose.

@@ -40,11 +40,11 @@ SoftSystem::SoftSystem(const CpuWorld& world, const SoftCpuConfig& config) : wor
         vcpus_.push_back(std::move(vcpu));
         gates_.push_back(std::make_unique<Gate>());
     }
-    world_.memory.set_code_observer(this);
+    if (config_.hear_of_writes) world_.memory.set_code_observer(this);
 }
 
 SoftSystem::~SoftSystem() {
-    world_.memory.set_code_observer(nullptr);
+    if (config_.hear_of_writes) world_.memory.set_code_observer(nullptr);
 }
 
 void SoftSystem::relax() const {
