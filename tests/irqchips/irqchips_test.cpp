@@ -33,9 +33,10 @@ private:
 
 // In the guest's order.
 const std::vector<std::string> kRows{
-    "8254 by 8259A", "8254 by I/O APIC", "one-shot",   "one-shot once", "in service",  "periodic",
-    "wake-up",       "deadline",         "not before", "deadline once", "level",       "level ends",
-    "start-up",      "ping-pong",        "NMI",        "broadcast",     "x2APIC self", "x2APIC self once"};
+    "8254 by 8259A", "8254 by I/O APIC", "one-shot",        "one-shot once", "in service", "periodic",
+    "wake-up",       "deadline",         "not before",      "deadline once", "level",      "level ends",
+    "HPET",          "8254 silent",      "8254 again",      "start-up",      "ping-pong",  "NMI",
+    "broadcast",     "x2APIC self",      "x2APIC self once"};
 
 struct Place {
     const char* name;
@@ -87,6 +88,8 @@ protected:
         // same.
         const bool may_end_at_once = kernel_local_apics() && !kvm::probe().usable();
         for (const std::string& row : kRows) {
+            const bool of_hpet = row == "HPET" || row == "8254 silent" || row == "8254 again";
+            if (of_hpet && GetParam().kind == MachineKind::Microvm) continue;  // it has none
             std::string line;
             std::getline(lines, line);
             if (may_end_at_once && (line == "failed in service 0" || line == "failed level ends 4") &&
