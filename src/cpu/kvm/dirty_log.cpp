@@ -86,7 +86,9 @@ Status DirtyLog::add_vcpu(int vcpu) {
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, KVM_DIRTY_LOG_PAGE_OFFSET * kPage);
     if (entries == MAP_FAILED) return call_failed("mmap of a vCPU's dirty ring");
     const std::scoped_lock lock(mutex_);
-    rings_.push_back({.entries = {static_cast<kvm_dirty_gfn*>(entries), Unmap{bytes}}, .next = 0});
+    rings_.push_back({.entries = {static_cast<kvm_dirty_gfn*>(entries), Unmap{bytes}},
+                      .next = 0,
+                      .full_at = std::nullopt});
     return {};
 }
 
@@ -135,9 +137,19 @@ Status DirtyLog::take(const Visit& visit) {
     return {};
 }
 
-Status DirtyLog::make_room() {
+Status DirtyLog::make_room(unsigned vcpu) {
     const std::scoped_lock lock(mutex_);
-    return kind_ == DirtyLogKind::Ring ? collect_rings() : Status{};
+    if (vcpu >= rings_.size()) return {};
+    const Status status = collect_rings();
+    if (!status) return status;
+    // Full again, and nothing of it could be taken since: the vCPU would come out for ever. KVM checks for
+    // room only when it enters the guest, so one that interprets the guest can write past the end.
+    Ring& ring = rings_[vcpu];
+    if (ring.full_at == ring.next)
+        return fail(Errc::HostFailure,
+                    "this host's KVM overran the ring of written pages; the log by bitmap works there");
+    ring.full_at = ring.next;
+    return {};
 }
 
 // --- bitmaps
@@ -187,8 +199,9 @@ void DirtyLog::collect_ring(Ring& ring) {
 
 Status DirtyLog::collect_rings() {
     for (Ring& ring : rings_) collect_ring(ring);
-    // The pages are protected anew.
-    if (ioctl(vm_, KVM_RESET_DIRTY_RINGS, 0) < 0) return call_failed("KVM_RESET_DIRTY_RINGS");
+    // The pages are protected anew. Newer kernels stop at a signal, as that of KvmCpu::kick().
+    while (ioctl(vm_, KVM_RESET_DIRTY_RINGS, 0) < 0)
+        if (errno != EINTR) return call_failed("KVM_RESET_DIRTY_RINGS");
     return {};
 }
 

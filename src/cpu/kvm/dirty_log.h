@@ -5,13 +5,16 @@
 // have to be there before the vCPUs, and one that is full brings its vCPU out of the guest
 // (KVM_EXIT_DIRTY_RING_FULL).
 //
-// What devices write is not in KVM's log. With rings, what a vCPU has written without having left the guest
-// since may be told by the next take() only; the last one is with all of them stopped.
+// GAP: what devices write is not in KVM's log, nor what the interpreter does for a CPU.
+//
+// With rings, what a vCPU has written without having left the guest since may be told by the next take()
+// only; the last one is with all of them stopped.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -49,10 +52,11 @@ public:
     // What was written and not taken is forgotten.
     [[nodiscard]] Status stop();
     // Visits the slots with pages written since start() or the last take(). What the guest writes from now on
-    // is for the next one: who reads a page afterwards misses nothing.
+    // is for the next one: who reads a page afterwards misses nothing. `visit` must not wait for a vCPU.
     [[nodiscard]] Status take(const Visit& visit);
-    // The answer to KVM_EXIT_DIRTY_RING_FULL.
-    [[nodiscard]] Status make_room();
+    // The answer to KVM_EXIT_DIRTY_RING_FULL of the vCPU that was added as number `vcpu`. HostFailure: its
+    // ring cannot be emptied, because KVM wrote more than there was room for.
+    [[nodiscard]] Status make_room(unsigned vcpu);
 
 private:
     struct Slot {
@@ -65,7 +69,8 @@ private:
     };
     struct Ring {
         std::unique_ptr<kvm_dirty_gfn[], Unmap> entries;
-        u32 next = 0;  // to be taken
+        u32 next = 0;                // to be taken
+        std::optional<u32> full_at;  // `next` after it was last made room in
     };
 
     DirtyLog(int vm, DirtyLogKind kind, std::span<const kvm_userspace_memory_region> slots, u32 ring_entries,

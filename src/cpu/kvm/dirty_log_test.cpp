@@ -55,7 +55,7 @@ protected:
             if (vm_->run->exit_reason == KVM_EXIT_HLT) return;
             ASSERT_EQ(vm_->run->exit_reason, u32{KVM_EXIT_DIRTY_RING_FULL});
             ++rings_full_;
-            ASSERT_TRUE(log_->make_room());
+            ASSERT_TRUE(log_->make_room(0));
         }
     }
     [[nodiscard]] Pages take() {
@@ -134,7 +134,7 @@ TEST_P(KvmDirtyLogTest, CountsFromTheStart) {
 TEST_P(KvmDirtyLogTest, TakingFromALogThatIsOffIsAnError) {
     EXPECT_FALSE(log_->take([](u64, std::span<const u64>) {}));
     EXPECT_TRUE(log_->stop());
-    EXPECT_TRUE(log_->make_room());
+    EXPECT_TRUE(log_->make_room(0));
 }
 
 // More pages than a ring may hold when its vCPU enters the guest: it is emptied on the way, and nothing is

@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, kExitKinds> kNames{
     "end of interrupt",
     "for the interpreter",
     "debug",
+    "log of written pages",
     "shutdown",
     "other",
 };
@@ -36,6 +37,7 @@ ExitKind kind_of_exit(u32 kvm_reason) {
         case KVM_EXIT_IOAPIC_EOI: return ExitKind::EndOfInterrupt;
         case KVM_EXIT_INTERNAL_ERROR: return ExitKind::Interpreted;
         case KVM_EXIT_DEBUG: return ExitKind::Debug;
+        case KVM_EXIT_DIRTY_RING_FULL: return ExitKind::DirtyRing;
         case KVM_EXIT_SHUTDOWN: return ExitKind::Shutdown;
         default: return ExitKind::Other;
     }

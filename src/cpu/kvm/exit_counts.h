@@ -20,10 +20,11 @@ enum class ExitKind : u8 {
     EndOfInterrupt,
     Interpreted,
     Debug,
+    DirtyRing,
     Shutdown,
     Other,
 };
-inline constexpr unsigned kExitKinds = 11;
+inline constexpr unsigned kExitKinds = 12;
 
 [[nodiscard]] ExitKind kind_of_exit(u32 kvm_reason);
 

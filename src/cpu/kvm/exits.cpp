@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 
+#include "cpu/kvm/dirty_log.h"
 #include "cpu/kvm/kernel_apic.h"
 #include "cpu/kvm/kvm_cpu.h"
 
@@ -63,6 +64,7 @@ std::optional<Exit> KvmCpu::answer_reason(u64& steps) {
         case KVM_EXIT_DEBUG:
             if (steps != kForever) --steps;
             return std::nullopt;
+        case KVM_EXIT_DIRTY_RING_FULL: return make_room();
         case KVM_EXIT_SHUTDOWN:
             activity_ = x86::Activity::Shutdown;
             registers_.keep_activity(activity_);
@@ -122,6 +124,13 @@ void KvmCpu::answer_rdmsr() {
 void KvmCpu::answer_wrmsr() {
     io_pending_ = true;
     run_->msr.error = own_apic() && write_msr(run_->msr.index, run_->msr.data) ? 0 : 1;
+}
+
+// The kernel lets this vCPU in again only when its ring has room.
+std::optional<Exit> KvmCpu::make_room() {
+    if (parts_.dirty == nullptr) return give_up("KVM speaks of a dirty ring that it was not asked for");
+    if (const Status made = parts_.dirty->make_room(index_); !made) return give_up(made.error().message);
+    return std::nullopt;
 }
 
 std::optional<Exit> KvmCpu::interpret(u64& steps) {

@@ -26,6 +26,8 @@
 
 namespace tessera::kvm {
 
+class DirtyLog;
+
 // What the vCPUs of one VM share.
 struct VmParts {
     const CpuWorld& world;
@@ -33,6 +35,7 @@ struct VmParts {
     const KernelVm& vm;
     Interpreter& interpreter;
     SplitBoard* split = nullptr;  // with Irqchip::Split
+    DirtyLog* dirty = nullptr;    // if the engine has one
     bool time_exits = false;      // for statistics
     // What was last subtracted from the processor's TSC to have the guest's, plus one; 0: never.
     std::atomic<u64> clock_set_for = 0;
@@ -95,6 +98,7 @@ private:
     void answer_mmio();
     void answer_rdmsr();
     void answer_wrmsr();
+    std::optional<Exit> make_room();
     std::optional<Exit> interpret(u64& steps);
 
     // inputs.cpp: interrupts, INIT and SIPI, with our own local APIC; the 8259A pair's with Irqchip::Split.

@@ -26,25 +26,37 @@ Result<GuestCpuid> cpuid_of(const Host& host, const KvmConfig& config, unsigned 
                         .nested = config.nested});
 }
 
+// Null: none is wanted.
+Result<std::unique_ptr<DirtyLog>> dirty_log_of(const Host& host, const KernelVm& vm, const CpuWorld& world,
+                                               const KvmConfig& config) {
+    if (!config.dirty) return nullptr;
+    return DirtyLog::create(host, vm.fd(), *config.dirty, memory_slots(world.memory),
+                            config.dirty_ring_entries);
+}
+
 }  // namespace
 
 class KvmEngine::Impl {
 public:
-    Impl(const CpuWorld& its_world, const KvmConfig& config, Host its_host, KernelVm its_vm)
+    Impl(const CpuWorld& its_world, const KvmConfig& config, Host its_host, KernelVm its_vm,
+         std::unique_ptr<DirtyLog> its_dirty)
         : world(its_world),
           host(std::move(its_host)),
           vm(std::move(its_vm)),
+          dirty(std::move(its_dirty)),
           interpreter(world, config.cpus),
           parts{.world = world,
                 .host = host,
                 .vm = vm,
                 .interpreter = interpreter,
                 .split = config.split,
+                .dirty = dirty.get(),
                 .time_exits = config.time_exits} {}
 
     CpuWorld world;
     Host host;
     KernelVm vm;
+    std::unique_ptr<DirtyLog> dirty;
     Interpreter interpreter;
     VmParts parts;
     NoInterrupts nothing;
@@ -65,10 +77,16 @@ Result<std::unique_ptr<KvmEngine>> KvmEngine::create(const CpuWorld& world, cons
                                 most, most));
     auto vm = KernelVm::create(*host, config.irqchip, world.memory);
     if (!vm) return std::unexpected(std::move(vm.error()));
-    auto impl = std::make_unique<Impl>(world, config, *std::move(host), *std::move(vm));
+    // Before the vCPUs: rings cannot be had later.
+    auto dirty = dirty_log_of(*host, *vm, world, config);
+    if (!dirty) return std::unexpected(std::move(dirty.error()));
+    auto impl = std::make_unique<Impl>(world, config, *std::move(host), *std::move(vm), *std::move(dirty));
     for (unsigned i = 0; i < config.cpus; ++i) {
         auto vcpu = impl->vm.add_vcpu(config.apic_ids[i]);
         if (!vcpu) return std::unexpected(std::move(vcpu.error()));
+        if (impl->dirty != nullptr)
+            if (Status added = impl->dirty->add_vcpu(vcpu->get()); !added)
+                return std::unexpected(std::move(added.error()));
         auto cpuid = cpuid_of(impl->host, config, i, *vcpu);
         if (!cpuid) return std::unexpected(std::move(cpuid.error()));
         auto cpu = KvmCpu::create(impl->parts, i, *std::move(vcpu), cpuid->entries);
@@ -104,6 +122,10 @@ const KernelVm& KvmEngine::vm() const {
 int KvmEngine::vcpu_fd(unsigned index) const {
     TESSERA_ASSERT(index < count(), "the board asks only for CPUs it configured");
     return impl_->cpus[index]->fd();
+}
+
+DirtyLog* KvmEngine::dirty_log() const {
+    return impl_->dirty.get();
 }
 
 void KvmEngine::follow_time() {

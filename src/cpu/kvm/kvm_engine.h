@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "cpu/cpu.h"
+#include "cpu/kvm/dirty_log.h"
 #include "cpu/kvm/host.h"
 #include "cpu/kvm/kernel_vm.h"
 #include "cpu/kvm/split_board.h"
@@ -24,6 +25,9 @@ struct KvmConfig {
     std::string device = kDevicePath;
     bool time_exits = false;      // for statistics: what the answers to exits cost
     SplitBoard* split = nullptr;  // with Irqchip::Split
+    // What can tell which pages the guest writes; none: nothing can. It is off until it is started.
+    std::optional<DirtyLogKind> dirty = std::nullopt;
+    u32 dirty_ring_entries = DirtyLog::kRingEntries;  // for each CPU; a power of two
 };
 
 class KvmEngine final : public CpuEngine {
@@ -47,6 +51,8 @@ public:
     // Gives every vCPU the TSC of now, as its run() does: for those whose deadlines the kernel keeps. While
     // nobody is in run().
     void follow_time();
+    // Null without KvmConfig::dirty.
+    [[nodiscard]] DirtyLog* dirty_log() const;
     // x86::Msrs::tsc_offset alone.
     [[nodiscard]] s64 tsc_offset(unsigned index) const;
 
