@@ -149,6 +149,18 @@ TEST_P(KvmDirtyLogTest, LosesNothingWhenMuchIsWritten) {
     EXPECT_EQ(take(), range(2, 1020));
 }
 
+// Else its vCPU would come out of the guest for ever.
+TEST_P(KvmDirtyLogTest, ARingThatIsFullAgainWithNothingToTakeIsAnError) {
+    ASSERT_TRUE(log_->start());
+    EXPECT_TRUE(log_->make_room(0));
+    write_pages(0x40, 1);
+    EXPECT_TRUE(log_->make_room(0));
+    const Status again = log_->make_room(0);
+    EXPECT_EQ(again.has_value(), GetParam() == DirtyLogKind::Bitmap);
+    if (!again) EXPECT_EQ(again.error().code, Errc::HostFailure);
+    EXPECT_EQ(take(), range(0x40, 1)) << "what was emptied on the way is told";
+}
+
 INSTANTIATE_TEST_SUITE_P(Ways, KvmDirtyLogTest, testing::Values(DirtyLogKind::Bitmap, DirtyLogKind::Ring),
                          [](const auto& info) {
                              return info.param == DirtyLogKind::Ring ? "Ring" : "Bitmap";
