@@ -56,7 +56,7 @@ def debian(folder, cpus, extra=(), disk_settings="", kernel="amd64", root="/dev/
     disk = pathlib.Path(folder) / "debian.qcow2"
     if not disk.exists():
         tool(boot_test.OPTIONS.tessera, "disk", "create", disk, "--backing-file", DISK, "--backing-format", "raw")
-    return Console([boot_test.OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "1G", "--cpus", str(cpus),
+    return Console([boot_test.OPTIONS.tessera, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "1G", "--cpus", str(cpus), "--engine", "soft",
                     "--cmdline", f"console=ttyS0 root={root}", "--disk", f"{disk},backing=on{disk_settings}", *extra])
 
 
