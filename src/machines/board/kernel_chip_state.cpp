@@ -15,7 +15,6 @@ namespace {
 using lapic::ApicBase;
 using lapic::Lapic;
 using lapic::Lvt;
-using lapic::LvtBit;
 using lapic::Register;
 using lapic::TimerMode;
 using lapic::VectorSet;
