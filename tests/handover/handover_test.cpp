@@ -109,14 +109,15 @@ protected:
         auto vm = Vm::create(kCpus, OnReset::End);
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = *std::move(vm);
-        const auto built = build_machine(*vm_, {.kind = GetParam().machine,
-                                                .memory = 16 * kMiB,
-                                                .cpus = kCpus,
-                                                .engine = engine,
-                                                .kvm = {.irqchip = GetParam().irqchip},
-                                                .soft = {.cpus = kCpus},
-                                                .kernel = HANDOVER_GUEST,
-                                                .serial = &cable_});
+        const auto built =
+            build_machine(*vm_, {.kind = GetParam().machine,
+                                 .memory = 16 * kMiB,
+                                 .cpus = kCpus,
+                                 .engine = engine,
+                                 .kvm = {.irqchip = GetParam().irqchip, .level = x86::FeatureLevel::Max},
+                                 .soft = {.cpus = kCpus},
+                                 .kernel = HANDOVER_GUEST,
+                                 .serial = &cable_});
         ASSERT_TRUE(built) << built.error().message;
         vm_->start();
         ASSERT_TRUE(cable_.wait_for_dots(3)) << cable_.text();

@@ -69,6 +69,7 @@ protected:
         config.cpus = 2;
         config.engine = GetParam().engine;
         config.kvm.irqchip = GetParam().irqchip;
+        config.kvm.level = x86::FeatureLevel::Max;
         config.kernel = IRQS_GUEST;
         config.serial = &listener_;
         const auto built = build_machine(*vm_, config);

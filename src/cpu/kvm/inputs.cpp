@@ -25,7 +25,7 @@ std::optional<Exit> KvmCpu::take_inputs() {
     }
     if (activity_ == Activity::Shutdown) return Exit{ExitReason::Shutdown};
     if (events.nmi) {
-        if (ioctl(vcpu_.get(), KVM_NMI) < 0) return give_up(call_failed("KVM_NMI").error().message);
+        if (const Status raised = raise_nmi(vcpu_.get()); !raised) return give_up(raised.error().message);
         activity_ = Activity::Running;
     }
     if (activity_ == Activity::Halted) {

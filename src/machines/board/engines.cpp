@@ -15,11 +15,20 @@ Result<std::unique_ptr<Engines>> Engines::create(Around around, EngineKind engin
     return engines;
 }
 
+// None: the host's. A guest that begins in the software CPU keeps what CPUID told it there.
+std::optional<x86::FeatureLevel> Engines::level_under_kvm() const {
+    return soft_ != nullptr ? soft::feature_level(around_.config.soft.model) : around_.config.kvm.level;
+}
+
 Result<CpuEngine*> Engines::need(EngineKind engine) {
     const MachineConfig& config = around_.config;
     CpuEngine* made = nullptr;
     if (engine == EngineKind::Soft) {
         if (soft_ != nullptr) return soft_.get();
+        if (kvm_ != nullptr && !config.kvm.level)
+            return fail(Errc::InvalidArgument,
+                        "this guest has the host's processor, which the software CPU is not; start it with "
+                        "--cpu x86-64-v2, x86-64-v3 or max");
         if (const std::string missing = missing_host_features(); !missing.empty())
             return fail(Errc::HostFailure,
                         fmt::format("this processor lacks {}: the software CPU needs an x86-64-v3 "
@@ -35,7 +44,7 @@ Result<CpuEngine*> Engines::need(EngineKind engine) {
         auto kvm = kvm::KvmEngine::create(around_.world, {.cpus = config.cpus,
                                                           .apic_ids = around_.apic_ids,
                                                           .irqchip = config.kvm.irqchip,
-                                                          .level = config.kvm.level,
+                                                          .level = level_under_kvm(),
                                                           .nested = config.kvm.nested,
                                                           .device = config.kvm.device,
                                                           .time_exits = config.soft.count.value_or(false),

@@ -42,6 +42,7 @@ public:
 
 private:
     explicit Engines(Around around) : around_(std::move(around)) {}
+    [[nodiscard]] std::optional<x86::FeatureLevel> level_under_kvm() const;
     // Makes the engine if it is not there yet.
     [[nodiscard]] Result<CpuEngine*> need(EngineKind engine);
     [[nodiscard]] Status add_kernel_chips(const kvm::KvmEngine& kvm);
