@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <stop_token>
 #include <string>
@@ -109,15 +110,14 @@ protected:
         auto vm = Vm::create(kCpus, OnReset::End);
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = *std::move(vm);
-        const auto built =
-            build_machine(*vm_, {.kind = GetParam().machine,
-                                 .memory = 16 * kMiB,
-                                 .cpus = kCpus,
-                                 .engine = engine,
-                                 .kvm = {.irqchip = GetParam().irqchip, .level = x86::FeatureLevel::Max},
-                                 .soft = {.cpus = kCpus},
-                                 .kernel = HANDOVER_GUEST,
-                                 .serial = &cable_});
+        const auto built = build_machine(*vm_, {.kind = GetParam().machine,
+                                                .memory = 16 * kMiB,
+                                                .cpus = kCpus,
+                                                .engine = engine,
+                                                .kvm = {.irqchip = GetParam().irqchip, .level = level_},
+                                                .soft = {.cpus = kCpus},
+                                                .kernel = HANDOVER_GUEST,
+                                                .serial = &cable_});
         ASSERT_TRUE(built) << built.error().message;
         vm_->start();
         ASSERT_TRUE(cable_.wait_for_dots(3)) << cable_.text();
@@ -165,6 +165,7 @@ protected:
         EXPECT_EQ(found("marks_lost"), 0U) << "of registers, MSRs, local APIC";
     }
 
+    std::optional<x86::FeatureLevel> level_ = x86::FeatureLevel::Max;  // none: the host's processor
     BusyHost busy_;
     Cable cable_;  // longer than the VM
     std::unique_ptr<Vm> vm_;
@@ -202,6 +203,18 @@ TEST_P(Handover, AHundredPausesWithKvmLoseNothing) {
     NEEDS_KVM();
     ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Kvm));
     pause_often();
+    ASSERT_NO_FATAL_FAILURE(finish());
+    expect_nothing_lost();
+}
+
+TEST_P(Handover, AGuestWithTheHostsProcessorStaysAndGoesOn) {
+    NEEDS_KVM();
+    level_.reset();
+    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Kvm));
+    const auto status = vm_->switch_engine(EngineKind::Soft);
+    ASSERT_FALSE(status);
+    EXPECT_NE(status.error().message.find("--cpu x86-64-v2"), std::string::npos) << status.error().message;
+    ASSERT_TRUE(cable_.wait_for_dots(3)) << cable_.text();
     ASSERT_NO_FATAL_FAILURE(finish());
     expect_nothing_lost();
 }

@@ -443,8 +443,14 @@ void Lapic::visit(StateVisitor& v, State& s) {
     for (unsigned i = 0; i < kLvtCount; ++i) v.field(40 + i, "lvt", lvt[i]);
 }
 
-void Lapic::visit_state(StateVisitor& v) {
+// What is due by now belongs to the state; a loaded chip would find it at once.
+void Lapic::settle() {
     if (!inbox_.empty()) merge_inbox();
+    run_timer_and_refresh();
+}
+
+void Lapic::visit_state(StateVisitor& v) {
+    settle();
     visit(v, state_);
     LapicTimer::State timer = timer_.state();
     LapicTimer::visit(v, timer);
@@ -472,9 +478,7 @@ Status Lapic::load(StateVisitor& v) {
 }
 
 Lapic::Saved Lapic::saved() {
-    if (!inbox_.empty()) merge_inbox();
-    run_timer();
-    refresh();
+    settle();
     return {.registers = state_, .timer = timer_.state()};
 }
 

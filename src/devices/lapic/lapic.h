@@ -130,6 +130,7 @@ private:
     void post_and_wake(Post what);
     void run_timer();
     void run_timer_and_refresh();
+    void settle();
     void deliver_lvt(Lvt entry);
     void deliver_pin(Lvt entry, bool rise, bool fall);
     void accept_vector(u8 vector, TriggerMode trigger);

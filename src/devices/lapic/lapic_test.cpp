@@ -801,6 +801,36 @@ TEST_F(LapicTest, TinyPeriodsDoNotStorm) {
     EXPECT_GE(fired, 45);
 }
 
+// Between a period's end and the interrupt that the shortest period holds back.
+TEST(LapicTimerSnapshot, HoldsAnInterruptThatIsHeldBack) {
+    LapicRig rig;
+    rig.device.write_register(kSvr, 0x1ff);
+    rig.device.write_register(kDivide, 0xb);
+    rig.device.write_register(kLvtTimer, 0x20060);
+    rig.device.write_register(kInitialCount, 1000);
+    rig.clock.advance(1000);
+    EXPECT_EQ(rig.device.acknowledge(), 0x60);
+    rig.device.write_register(kEoi, 0);
+    rig.clock.advance(1500);
+    const testing_rig::Saved held = testing_rig::saved(rig);
+    ASSERT_TRUE(testing_rig::load(rig, held));
+    EXPECT_EQ(testing_rig::saved(rig), held);
+    EXPECT_EQ(rig.device.acknowledge(), 0x60);
+    rig.device.write_register(kEoi, 0);
+    EXPECT_FALSE(rig.device.interrupt_pending());
+}
+
+TEST_F(LapicTest, TimerOfAHostileStateRunsAllTheSame) {
+    lapic().write_register(kDivide, 0xb);
+    lapic().write_register(kLvtTimer, 0x20060);
+    lapic().write_register(kInitialCount, 50'000);
+    Lapic::Saved hostile = lapic().saved();
+    hostile.timer.earliest_ns = ~u64{0};
+    ASSERT_TRUE(lapic().restore(hostile));
+    clock.advance(50'000);
+    EXPECT_EQ(lapic().acknowledge(), 0x60);
+}
+
 TEST_F(LapicTest, MaskedTimerCountsSilently) {
     lapic().write_register(kDivide, 0xb);
     lapic().write_register(kLvtTimer, kMasked | 0x60);

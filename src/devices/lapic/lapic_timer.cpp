@@ -157,6 +157,8 @@ void LapicTimer::visit(StateVisitor& v, State& s) {
 
 void LapicTimer::restore(const State& state) {
     state_ = state;
+    // No timer of ours waits longer for its next period; one from a hostile file would never run.
+    state_.earliest_ns = std::min(state_.earliest_ns, saturating_add(clock_.now_ns(), kShortestPeriodNs));
     arm();
 }
 
