@@ -11,8 +11,8 @@
 #include "backends/net/open/open_net.h"
 #include "cpu/kvm/probe.h"
 #include "cpu/soft/host_support.h"
+#include "cpu/x86/host_cpu.h"
 #include "vm/guest_ram.h"
-#include "vm/host_cpu.h"
 #include "vm/host_time.h"
 
 namespace tessera::app {

@@ -19,7 +19,7 @@ std::string_view soft_only(const MachineConfig& config) {
 
 }  // namespace
 
-Result<EngineKind> choose_engine(const MachineConfig& config) {
+Result<EngineKind> choose_engine(MachineConfig& config) {
     const auto soft = [&]() -> Result<EngineKind> {
         if (!config.kvm.host_cpu) return EngineKind::Soft;
         return fail(
@@ -42,6 +42,8 @@ Result<EngineKind> choose_engine(const MachineConfig& config) {
     if (config.on_note)
         config.on_note(
             fmt::format("KVM on this host is {}; --engine soft is faster here", kvm::describe(finding)));
+    // Such a KVM puts another instruction in the place of a hypercall, and begins it again without end.
+    config.kvm.hypercalls = false;
     return EngineKind::Kvm;
 }
 

@@ -7,7 +7,8 @@
 namespace tessera {
 
 // What the configuration asks for; with EngineChoice::Auto KVM where it is hardware, else the software CPU.
-// Tells config.on_note where a choice may surprise. The error says why there is no KVM, and what to do.
-[[nodiscard]] Result<EngineKind> choose_engine(const MachineConfig& config);
+// Where that KVM is no hardware, `config` goes without what does not work there. Tells config.on_note where a
+// choice may surprise. The error says why there is no KVM, and what to do.
+[[nodiscard]] Result<EngineKind> choose_engine(MachineConfig& config);
 
 }  // namespace tessera

@@ -28,7 +28,8 @@ Result<CpuidOfGuest> kvm_cpuid(const MachineConfig& config) {
 
 }  // namespace
 
-Status build_machine(Vm& vm, const MachineConfig& config) {
+Status build_machine(Vm& vm, const MachineConfig& asked) {
+    MachineConfig config = asked;
     const auto engine = choose_engine(config);
     if (!engine) return std::unexpected(engine.error());
     if (const u64 available = host_memory_available(); config.memory > available)

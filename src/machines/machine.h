@@ -125,6 +125,9 @@ struct KvmSettings {
     std::optional<x86::FeatureLevel> level = std::nullopt;
     bool host_cpu = false;  // the guest is to have the host's processor, and no other engine will do
     bool nested = false;    // the guest may be a hypervisor itself, where the host's processor lets it
+    // False: the guest is not told of features by which it would call KVM. build_machine() says so itself
+    // where KVM is no hardware.
+    bool hypercalls = true;
     std::string device = kvm::kDevicePath;
 };
 

@@ -318,6 +318,7 @@ void Leaves::put_kvm() {
         offered |= kAsyncPf | kPvEoi | kUnhalt | kAsyncPfVmexit | kSendIpi | kSchedYield | kAsyncPfInt;
     // Who waits for these would wait for ever in the software CPU.
     if (request_.level) offered &= ~(kUnhalt | kTlbFlush | kAsyncPf | kAsyncPfVmexit | kAsyncPfInt);
+    if (!request_.hypercalls) offered &= ~(kUnhalt | kSendIpi | kSchedYield);
     const Entry* features = find(kFeatures);
     const CpuidResult ours{.eax = features != nullptr ? features->eax & offered : 0};
 
@@ -374,9 +375,7 @@ Result<GuestCpuid> guest_cpuid(std::span<const kvm_cpuid_entry2> supported, cons
 }
 
 Result<GuestCpuid> guest_cpuid(const Host& host, const CpuidRequest& request) {
-    const auto supported = host.supported_cpuid();
-    if (!supported) return std::unexpected(supported.error());
-    return guest_cpuid(*supported, request);
+    return guest_cpuid(host.supported_cpuid(), request);
 }
 
 Status set_cpuid(int vcpu, std::span<const kvm_cpuid_entry2> entries) {

@@ -31,7 +31,8 @@ struct CpuidRequest {
     u32 apic_id = 0;  // of this CPU
     u64 tsc_khz = 0;  // of the guest's TSC; 0: not known
     LocalApics apics = LocalApics::Kernel;
-    bool nested = false;  // VMX or SVM, where the host has it and the model is the host's
+    bool nested = false;     // VMX or SVM, where the host has it and the model is the host's
+    bool hypercalls = true;  // features by which the guest calls KVM
 };
 
 struct GuestCpuid {

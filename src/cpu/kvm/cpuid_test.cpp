@@ -256,6 +256,8 @@ TEST(KvmCpuidTest, KvmsOffersDependOnWhereTheApicIs) {
     EXPECT_EQ(user.at(0x4000'0001).eax, bit(1) | bit(3) | bit(5) | bit(9) | bit(12) | bit(24));
     const Answer named(intel(), {.level = FeatureLevel::V3});
     EXPECT_EQ(named.at(0x4000'0001).eax, 0x0100'7efau & ~(bit(4) | bit(7) | bit(9) | bit(10) | bit(14)));
+    const Answer silent(intel(), {.hypercalls = false});
+    EXPECT_EQ(silent.at(0x4000'0001).eax, 0x0100'7efau & ~(bit(7) | bit(11) | bit(13)));
 }
 
 TEST(KvmCpuidTest, FrequenciesAreToldWhereTheyAreKnown) {

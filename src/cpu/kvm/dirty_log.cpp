@@ -26,14 +26,6 @@ constexpr u64 kWordPages = 64;
     return host.has(KVM_CAP_DIRTY_LOG_RING) ? KVM_CAP_DIRTY_LOG_RING : 0;
 }
 
-Status enable(int vm, u32 capability, u64 argument, const char* name) {
-    kvm_enable_cap wanted{};
-    wanted.cap = capability;
-    wanted.args[0] = argument;
-    if (ioctl(vm, KVM_ENABLE_CAP, &wanted) < 0) return call_failed(name);
-    return {};
-}
-
 Status enable_rings(const Host& host, int vm, u32 entries) {
     const u32 capability = ring_capability(host);
     if (capability == 0)
@@ -44,7 +36,7 @@ Status enable_rings(const Host& host, int vm, u32 entries) {
         return fail(Errc::Unsupported,
                     fmt::format("a dirty ring of {} entries; this host's KVM has {} to {}", entries,
                                 kPage / sizeof(kvm_dirty_gfn), most / sizeof(kvm_dirty_gfn)));
-    return enable(vm, capability, bytes, "KVM_CAP_DIRTY_LOG_RING");
+    return enable_capability(vm, capability, bytes, "KVM_CAP_DIRTY_LOG_RING");
 }
 
 }  // namespace
@@ -72,9 +64,10 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::create(const Host& host, int vm, Dir
             return std::unexpected(status.error());
     } else if (host.has(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2)) {
         // Then KVM protects only pages that were written, and in pieces, between which guests go on.
-        clears_by_hand = enable(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
-                                "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")
-                             .has_value();
+        clears_by_hand =
+            enable_capability(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+                              "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")
+                .has_value();
     }
     return std::unique_ptr<DirtyLog>(new DirtyLog(vm, kind, slots, ring_entries, clears_by_hand));
 }

@@ -1,36 +1,18 @@
 // What a vCPU does about each of KVM's exits. [LINUX-KVM api 5]
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cstring>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 
+#include "bus/apic_page.h"
 #include "cpu/kvm/dirty_log.h"
 #include "cpu/kvm/kernel_apic.h"
 #include "cpu/kvm/kvm_cpu.h"
+#include "cpu/x86/host_cpu.h"
 
 namespace tessera::kvm {
 
 namespace {
-
-constexpr u64 kPageOffset = 0xfff;
-
-// The local APIC's registers are 32 bits wide at 16-byte steps. [SDM 3A 11.4.1] Other accesses are undefined:
-// reads give the bytes of the register, writes other than aligned 32-bit ones go nowhere.
-void read_apic(CpuInterrupts& apic, u64 address, std::span<std::byte> out) {
-    for (std::size_t i = 0; i < out.size(); ++i) {
-        const auto offset = static_cast<u32>((address + i) & kPageOffset);
-        out[i] = static_cast<std::byte>(apic.read_register(offset & ~3U) >> (offset % 4 * 8));
-    }
-}
-
-void write_apic(CpuInterrupts& apic, u64 address, std::span<const std::byte> in) {
-    if (in.size() != sizeof(u32) || address % sizeof(u32) != 0) return;
-    u32 value = 0;
-    std::memcpy(&value, in.data(), sizeof value);
-    apic.write_register(static_cast<u32>(address & kPageOffset), value);
-}
 
 [[nodiscard]] std::string describe_entry_failure(const kvm_run& run) {
     return fmt::format("KVM cannot enter the guest: hardware reason {:#x} on processor {}",
@@ -101,11 +83,11 @@ void KvmCpu::answer_mmio() {
     const std::span bytes(data, std::min<std::size_t>(run_->mmio.len, sizeof run_->mmio.data));
     const u64 address = run_->mmio.phys_addr;
     const bool write = run_->mmio.is_write != 0;
-    const bool apic = own_apic() && interrupts_->owns_page(address & ~kPageOffset);
+    const bool apic = own_apic() && interrupts_->owns_page(address & ~kApicPageOffset);
     if (apic && write)
-        write_apic(*interrupts_, address, bytes);
+        write_apic_page(*interrupts_, address, bytes);
     else if (apic)
-        read_apic(*interrupts_, address, bytes);
+        read_apic_page(*interrupts_, address, bytes);
     else if (write)
         parts_.world.mmio.write(address, bytes);
     else
@@ -134,11 +116,13 @@ std::optional<Exit> KvmCpu::make_room() {
 }
 
 std::optional<Exit> KvmCpu::interpret(u64& steps) {
-    if (!Interpreter::available())
-        return give_up(fmt::format(
-            "KVM cannot execute an instruction of the guest's (internal error {}), and this processor lacks "
-            "what our interpreter needs (AVX2, BMI2, FMA)",
-            u32{run_->internal.suberror}));
+    static const std::string missing = missing_host_features();
+    if (!missing.empty())
+        return give_up(
+            fmt::format("KVM cannot execute an instruction of the guest's (internal error {}), and our "
+                        "interpreter cannot either: "
+                        "this processor lacks {}",
+                        u32{run_->internal.suberror}, missing));
     const x86::State before = get(Extent::Registers);
     if (!failure_.empty()) return Exit{ExitReason::Failed};
     x86::State now = before;

@@ -33,6 +33,23 @@ constexpr std::array kNeeded{
 };
 constexpr int kApiVersion = 12;
 
+Result<std::vector<kvm_cpuid_entry2>> read_supported_cpuid(int device) {
+    // The kernel says E2BIG until there is room for all.
+    for (u32 count = 128; count <= 4096; count *= 2) {
+        std::vector<u64> buffer((sizeof(kvm_cpuid2) + u64{count} * sizeof(kvm_cpuid_entry2)) / sizeof(u64) +
+                                1);
+        auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
+        list->nent = count;
+        if (ioctl(device, KVM_GET_SUPPORTED_CPUID, list) == 0) {
+            std::vector<kvm_cpuid_entry2> entries(list->nent);
+            std::memcpy(entries.data(), &list->entries[0], entries.size() * sizeof(kvm_cpuid_entry2));
+            return entries;
+        }
+        if (errno != E2BIG) break;
+    }
+    return call_failed("KVM_GET_SUPPORTED_CPUID");
+}
+
 }  // namespace
 
 std::unexpected<Error> call_failed(const char* call) {
@@ -49,6 +66,14 @@ std::string missing_capabilities(int device) {
     return missing;
 }
 
+Status enable_capability(int vm, u32 capability, u64 argument, const char* name) {
+    kvm_enable_cap call{};
+    call.cap = capability;
+    call.args[0] = argument;
+    if (ioctl(vm, KVM_ENABLE_CAP, &call) < 0) return call_failed(name);
+    return {};
+}
+
 Result<Host> Host::open(const std::string& path) {
     File device(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (!device.is_open())
@@ -63,7 +88,9 @@ Result<Host> Host::open(const std::string& path) {
                     fmt::format("{} lacks {}; Linux 5.4 and later have all of it", path, missing));
     const int run_size = ioctl(device.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
     if (run_size < static_cast<int>(sizeof(kvm_run))) return call_failed("KVM_GET_VCPU_MMAP_SIZE");
-    return Host(std::move(device), static_cast<u64>(run_size));
+    auto cpuid = read_supported_cpuid(device.get());
+    if (!cpuid) return std::unexpected(std::move(cpuid.error()));
+    return Host(std::move(device), static_cast<u64>(run_size), *std::move(cpuid));
 }
 
 int Host::capability(long number) const {
@@ -73,23 +100,6 @@ int Host::capability(long number) const {
 unsigned Host::most_cpus() const {
     const int most = capability(KVM_CAP_MAX_VCPUS);
     return static_cast<unsigned>(most > 0 ? most : std::max(capability(KVM_CAP_NR_VCPUS), 1));
-}
-
-Result<std::vector<kvm_cpuid_entry2>> Host::supported_cpuid() const {
-    // The kernel says E2BIG until there is room for all.
-    for (u32 count = 128; count <= 4096; count *= 2) {
-        std::vector<u64> buffer((sizeof(kvm_cpuid2) + u64{count} * sizeof(kvm_cpuid_entry2)) / sizeof(u64) +
-                                1);
-        auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
-        list->nent = count;
-        if (ioctl(device_.get(), KVM_GET_SUPPORTED_CPUID, list) == 0) {
-            std::vector<kvm_cpuid_entry2> entries(list->nent);
-            std::memcpy(entries.data(), &list->entries[0], entries.size() * sizeof(kvm_cpuid_entry2));
-            return entries;
-        }
-        if (errno != E2BIG) break;
-    }
-    return call_failed("KVM_GET_SUPPORTED_CPUID");
 }
 
 Result<std::vector<u32>> Host::msr_indices() const {

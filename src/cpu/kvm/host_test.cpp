@@ -22,9 +22,7 @@ TEST(KvmHostTest, AFileThatIsNotKvmIsRefused) {
 TEST(KvmHostTest, ListsWhatTheHostSupports) {
     const auto host = Host::open();
     if (!host) GTEST_SKIP() << host.error().message;
-    const auto leaves = host->supported_cpuid();
-    ASSERT_TRUE(leaves) << leaves.error().message;
-    EXPECT_TRUE(std::ranges::any_of(*leaves, [](const kvm_cpuid_entry2& leaf) {
+    EXPECT_TRUE(std::ranges::any_of(host->supported_cpuid(), [](const kvm_cpuid_entry2& leaf) {
         constexpr u32 kLongMode = 1u << 29;
         return leaf.function == 0x8000'0001 && (leaf.edx & kLongMode) != 0;
     }));

@@ -4,14 +4,9 @@
 
 #include "cpu/kvm/kernel_irqchip.h"
 #include "cpu/kvm/kvm_cpu.h"
+#include "cpu/kvm/msr_index.h"
 
 namespace tessera::kvm {
-
-namespace {
-
-constexpr u32 kTsc = 0x10, kApicBase = 0x1b, kTscAdjust = 0x3b;
-
-}  // namespace
 
 std::optional<Exit> KvmCpu::take_inputs() {
     using x86::Activity;
@@ -91,25 +86,25 @@ void KvmCpu::move_tsc(u64 distance, u64 adjust) {
     const auto offset = registers_.tsc_offset();
     if (!offset) return;
     place_tsc(*offset + distance);
-    (void)write_vcpu_msr(vcpu_.get(), kTscAdjust, adjust);
+    (void)write_vcpu_msr(vcpu_.get(), kMsrTscAdjust, adjust);
 }
 
 // True: taken.
 bool KvmCpu::write_msr(u32 index, u64 value) {
-    if (index == kTsc || index == kTscAdjust) {
-        const auto adjust = read_vcpu_msr(vcpu_.get(), kTscAdjust);
-        const auto tsc = read_vcpu_msr(vcpu_.get(), kTsc);
+    if (index == kMsrTsc || index == kMsrTscAdjust) {
+        const auto adjust = read_vcpu_msr(vcpu_.get(), kMsrTscAdjust);
+        const auto tsc = read_vcpu_msr(vcpu_.get(), kMsrTsc);
         if (!adjust || !tsc) return false;
-        const u64 distance = value - (index == kTsc ? *tsc : *adjust);
+        const u64 distance = value - (index == kMsrTsc ? *tsc : *adjust);
         move_tsc(distance, *adjust + distance);
         return true;
     }
     if (interrupts_->write_msr(index, value) != MsrResult::Ok) return false;
-    if (index != kApicBase) return true;
+    if (index != kMsrApicBase) return true;
     // The kernel's CPUID goes by it.
     u64 base = 0;
-    return interrupts_->read_msr(kApicBase, base) == MsrResult::Ok &&
-           write_vcpu_msr(vcpu_.get(), kApicBase, base).has_value();
+    return interrupts_->read_msr(kMsrApicBase, base) == MsrResult::Ok &&
+           write_vcpu_msr(vcpu_.get(), kMsrApicBase, base).has_value();
 }
 
 }  // namespace tessera::kvm

@@ -4,11 +4,6 @@
 
 namespace tessera::kvm {
 
-bool Interpreter::available() {
-    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0 &&
-           __builtin_cpu_supports("fma") != 0;
-}
-
 bool Interpreter::step(unsigned index, x86::State& state, CpuInterrupts& interrupts) {
     std::call_once(built_, [this] {
         engine_ = std::make_unique<soft::SoftEngine>(

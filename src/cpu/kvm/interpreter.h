@@ -1,4 +1,5 @@
-// Executes for a vCPU of the kernel's what KVM cannot: one instruction, by the software CPU's interpreter.
+// Executes for a vCPU of the kernel's what KVM cannot: one instruction, by the software CPU's interpreter, on
+// a host that lacks nothing it needs (x86/host_cpu.h).
 #pragma once
 
 #include <memory>
@@ -13,9 +14,6 @@ class Interpreter {
 public:
     // `world` stays longer. Nothing is built before it is needed.
     Interpreter(const CpuWorld& world, unsigned cpus) : world_(world), cpus_(cpus) {}
-
-    // Its code computes with the host's own instructions (docs/adr/0010): whether the host has them.
-    [[nodiscard]] static bool available();
 
     // One instruction of CPU `index`, or an interrupt or exception in its place. On the CPU's own thread.
     // False: the CPU shut down.

@@ -5,19 +5,24 @@
 
 #include "cpu/kvm/kernel_irqchip.h"
 #include "cpu/kvm/linux_kvm.h"
+#include "cpu/kvm/msr_index.h"
 
 namespace tessera::kvm {
 
 namespace {
 
-constexpr u32 kApicBase = 0x1b, kTscDeadline = 0x6e0, kX2apicFirst = 0x800, kX2apicLast = 0x8ff;
 constexpr u32 kIdRegister = 0x20;
 constexpr u64 kPage = ~u64{0xfff};
+
+constexpr bool is_mine(u32 index) {
+    return index == kMsrApicBase || index == kMsrTscDeadline ||
+           (index >= kMsrX2apicFirst && index <= kMsrX2apicLast);
+}
 
 }  // namespace
 
 u64 KernelApic::base() const {
-    return read_vcpu_msr(vcpu_, kApicBase).value_or(0);
+    return read_vcpu_msr(vcpu_, kMsrApicBase).value_or(0);
 }
 
 u8 KernelApic::cr8() {
@@ -33,9 +38,7 @@ void KernelApic::set_cr8(u8 value) {
 }
 
 MsrResult KernelApic::read_msr(u32 index, u64& value) {
-    const bool mine =
-        index == kApicBase || index == kTscDeadline || (index >= kX2apicFirst && index <= kX2apicLast);
-    if (!mine) return MsrResult::NotMine;
+    if (!is_mine(index)) return MsrResult::NotMine;
     const auto read = read_vcpu_msr(vcpu_, index);
     if (!read) return MsrResult::GeneralProtection;
     value = *read;
@@ -43,9 +46,7 @@ MsrResult KernelApic::read_msr(u32 index, u64& value) {
 }
 
 MsrResult KernelApic::write_msr(u32 index, u64 value) {
-    const bool mine =
-        index == kApicBase || index == kTscDeadline || (index >= kX2apicFirst && index <= kX2apicLast);
-    if (!mine) return MsrResult::NotMine;
+    if (!is_mine(index)) return MsrResult::NotMine;
     return write_vcpu_msr(vcpu_, index, value) ? MsrResult::Ok : MsrResult::GeneralProtection;
 }
 

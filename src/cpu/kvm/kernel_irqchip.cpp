@@ -22,14 +22,6 @@ std::vector<u64> list_of(std::size_t entries, std::size_t entry_size) {
     return std::vector<u64>((sizeof(Header) + entries * entry_size) / sizeof(u64) + 1);
 }
 
-Status enable(int vm, u32 capability, u64 argument, const char* name) {
-    kvm_enable_cap call{};
-    call.cap = capability;
-    call.args[0] = argument;
-    if (ioctl(vm, KVM_ENABLE_CAP, &call) < 0) return call_failed(name);
-    return {};
-}
-
 Status create_all(int vm) {
     if (ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0) return call_failed("KVM_CREATE_IRQCHIP");
     kvm_pit_config config{};
@@ -66,10 +58,11 @@ Status call_doorbell(int vm, int event, const DoorbellPlace& place, u32 flags) {
 Result<KernelIrqchip> KernelIrqchip::create(int vm, Kind kind) {
     Status made = kind == Kind::Kernel
                       ? create_all(vm)
-                      : enable(vm, KVM_CAP_SPLIT_IRQCHIP, kIoApicPins, "KVM_CAP_SPLIT_IRQCHIP");
+                      : enable_capability(vm, KVM_CAP_SPLIT_IRQCHIP, kIoApicPins, "KVM_CAP_SPLIT_IRQCHIP");
     // Without the flag that ends the "broadcast quirk": a device's destination FFh is everybody in x2APIC
     // mode too, as ApicMessage has it.
-    if (made) made = enable(vm, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS, "KVM_CAP_X2APIC_API");
+    if (made)
+        made = enable_capability(vm, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS, "KVM_CAP_X2APIC_API");
     if (!made) return std::unexpected(std::move(made.error()));
     return KernelIrqchip(vm, kind);
 }

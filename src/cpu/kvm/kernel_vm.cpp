@@ -7,6 +7,8 @@
 #include <system_error>
 #include <utility>
 
+#include "cpu/kvm/msr_index.h"
+
 namespace tessera::kvm {
 
 namespace {
@@ -15,19 +17,7 @@ namespace {
 constexpr u64 kIdentityMap = 0xfffb'c000;
 constexpr u64 kTaskState = 0xfffb'd000;
 
-// MSRs that our own local APIC answers, and by which the TSC is moved.
-constexpr u32 kTsc = 0x10, kApicBase = 0x1b, kTscAdjust = 0x3b, kTscDeadline = 0x6e0;
-
 }  // namespace
-
-std::string_view name_of(Irqchip irqchip) {
-    switch (irqchip) {
-        case Irqchip::Kernel: return "kernel";
-        case Irqchip::Split: return "split";
-        case Irqchip::User: return "user";
-    }
-    return "";
-}
 
 Result<KernelVm> KernelVm::create(const Host& host, Irqchip irqchip, const MemoryMap& memory) {
     int fd = -1;
@@ -46,10 +36,9 @@ Result<KernelVm> KernelVm::create(const Host& host, Irqchip irqchip, const Memor
     }
     // Else the guest's programs would be killed for what the kernel cannot execute.
     if (host.has(KVM_CAP_EXIT_ON_EMULATION_FAILURE)) {
-        kvm_enable_cap tell{};
-        tell.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
-        tell.args[0] = 1;
-        if (ioctl(fd, KVM_ENABLE_CAP, &tell) < 0) return call_failed("KVM_CAP_EXIT_ON_EMULATION_FAILURE");
+        Status told =
+            enable_capability(fd, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1, "KVM_CAP_EXIT_ON_EMULATION_FAILURE");
+        if (!told) return std::unexpected(std::move(told.error()));
     }
     if (auto status = vm.watch_msrs(host); !status) return std::unexpected(std::move(status.error()));
     if (auto status = vm.add_memory(memory); !status) return std::unexpected(std::move(status.error()));
@@ -87,20 +76,22 @@ Status KernelVm::watch_msrs(const Host& host) const {
                     "irqchip=user needs KVM_CAP_X86_USER_SPACE_MSR, which this host's KVM does not have "
                     "(Linux 5.10 and later do); use irqchip=kernel");
     }
-    kvm_enable_cap tell{};
-    tell.cap = KVM_CAP_X86_USER_SPACE_MSR;
-    tell.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER;
-    if (ioctl(fd(), KVM_ENABLE_CAP, &tell) < 0) return call_failed("KVM_CAP_X86_USER_SPACE_MSR");
+    Status told = enable_capability(
+        fd(), KVM_CAP_X86_USER_SPACE_MSR,
+        KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER,
+        "KVM_CAP_X86_USER_SPACE_MSR");
+    if (!told) return told;
     if (irqchip_ != Irqchip::User) return {};
 
     // A bitmap of one bit for each range: 0 denies, and so tells us.
-    constexpr std::array kWatched{kTsc, kApicBase, kTscAdjust, kTscDeadline};
+    // Those that our own local APIC answers, and by which the TSC is moved.
+    constexpr std::array kWatched{kMsrTsc, kMsrApicBase, kMsrTscAdjust, kMsrTscDeadline};
     std::array<u8, kWatched.size()> denied{};
     kvm_msr_filter filter{};
     filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
     for (std::size_t i = 0; i < kWatched.size(); ++i) {
         auto& range = filter.ranges[i];
-        range.flags = kWatched[i] == kTsc || kWatched[i] == kTscAdjust
+        range.flags = kWatched[i] == kMsrTsc || kWatched[i] == kMsrTscAdjust
                           ? u32{KVM_MSR_FILTER_WRITE}
                           : u32{KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE};
         range.nmsrs = 1;

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/file.h"
@@ -22,7 +20,6 @@ enum class Irqchip : u8 {
     Split,   // local APICs
     User,    // none: ours do everything
 };
-[[nodiscard]] std::string_view name_of(Irqchip irqchip);
 
 // What KernelVm gives to KVM_SET_USER_MEMORY_REGION: a slot for each region, in their order.
 [[nodiscard]] std::vector<kvm_userspace_memory_region> memory_slots(const MemoryMap& memory);

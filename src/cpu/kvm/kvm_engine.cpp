@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fmt/format.h>
-#include <span>
 #include <sys/ioctl.h>
 #include <utility>
 
@@ -16,16 +15,16 @@ namespace tessera::kvm {
 namespace {
 
 // What the guest's processor is to say, as CPU `index`.
-Result<GuestCpuid> cpuid_of(std::span<const kvm_cpuid_entry2> supported, const KvmConfig& config,
-                            unsigned index, const File& vcpu) {
+Result<GuestCpuid> cpuid_of(const Host& host, const KvmConfig& config, unsigned index, const File& vcpu) {
     const int tsc_khz = ioctl(vcpu.get(), KVM_GET_TSC_KHZ, 0);
-    return guest_cpuid(supported,
+    return guest_cpuid(host,
                        {.level = config.level,
                         .cpus = config.cpus,
                         .apic_id = config.apic_ids[index],
                         .tsc_khz = static_cast<u64>(std::max(tsc_khz, 0)),
                         .apics = config.irqchip == Irqchip::User ? LocalApics::User : LocalApics::Kernel,
-                        .nested = config.nested});
+                        .nested = config.nested,
+                        .hypercalls = config.hypercalls});
 }
 
 // Null: none is wanted.
@@ -83,15 +82,13 @@ Result<std::unique_ptr<KvmEngine>> KvmEngine::create(const CpuWorld& world, cons
     auto dirty = dirty_log_of(*host, *vm, world, config);
     if (!dirty) return std::unexpected(std::move(dirty.error()));
     auto impl = std::make_unique<Impl>(world, config, *std::move(host), *std::move(vm), *std::move(dirty));
-    const auto supported = impl->host.supported_cpuid();
-    if (!supported) return std::unexpected(supported.error());
     for (unsigned i = 0; i < config.cpus; ++i) {
         auto vcpu = impl->vm.add_vcpu(config.apic_ids[i]);
         if (!vcpu) return std::unexpected(std::move(vcpu.error()));
         if (impl->dirty != nullptr)
             if (Status added = impl->dirty->add_vcpu(vcpu->get()); !added)
                 return std::unexpected(std::move(added.error()));
-        auto cpuid = cpuid_of(*supported, config, i, *vcpu);
+        auto cpuid = cpuid_of(impl->host, config, i, *vcpu);
         if (!cpuid) return std::unexpected(std::move(cpuid.error()));
         auto cpu = KvmCpu::create(impl->parts, i, *std::move(vcpu), cpuid->entries);
         if (!cpu) return std::unexpected(std::move(cpu.error()));

@@ -21,7 +21,8 @@ struct KvmConfig {
     std::vector<u32> apic_ids;  // one for each CPU
     Irqchip irqchip = Irqchip::User;
     std::optional<x86::FeatureLevel> level = std::nullopt;  // of the guest's processor; none: the host's
-    bool nested = false;  // VMX or SVM, where the host has it and the processor is the host's
+    bool nested = false;     // VMX or SVM, where the host has it and the processor is the host's
+    bool hypercalls = true;  // false: the guest is not told of features by which it would call KVM
     std::string device = kDevicePath;
     bool time_exits = false;      // for statistics: what the answers to exits cost
     SplitBoard* split = nullptr;  // with Irqchip::Split

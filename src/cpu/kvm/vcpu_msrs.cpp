@@ -6,19 +6,18 @@
 #include <optional>
 #include <sys/ioctl.h>
 
+#include "cpu/kvm/msr_index.h"
+
 namespace tessera::kvm {
 
 namespace {
 
 enum Index : u32 {
-    kTsc = 0x10,
     kOldWallClock = 0x11,
     kOldSystemTime = 0x12,
-    kApicBase = 0x1b,
     kMcgCap = 0x179,
     kMiscEnable = 0x1a0,
     kMtrrVariable = 0x200,
-    kTscDeadline = 0x6e0,
     kFirstBank = 0x400,
     kAsyncPfAck = 0x4b56'4d07,
 };
@@ -28,7 +27,7 @@ constexpr u64 kMostNamed = 64;
 // Calls visit(index, field) for every MSR that has a field. [SDM 4 table 2-2], [LINUX-KVM msr]
 template <typename Msrs, typename Visit>
 void visit_msrs(Msrs& msrs, Visit visit) {
-    visit(0x03b, msrs.tsc_adjust);
+    visit(kMsrTscAdjust, msrs.tsc_adjust);
     visit(0x048, msrs.spec_ctrl);
     visit(0x174, msrs.sysenter_cs);
     visit(0x175, msrs.sysenter_esp);
@@ -80,12 +79,13 @@ void visit_msrs(Msrs& msrs, Visit visit) {
 
 // Has no field, and is no other part's either.
 [[nodiscard]] bool is_carried(u32 index, std::span<const u32> named) {
-    constexpr std::array kElsewhere{kTsc,      kOldWallClock, kOldSystemTime,
-                                    kApicBase, kTscDeadline,  kAsyncPfAck};
+    constexpr std::array<u32, 6> kElsewhere{kMsrTsc,      kOldWallClock,   kOldSystemTime,
+                                            kMsrApicBase, kMsrTscDeadline, kAsyncPfAck};
     constexpr std::array<u32, 3> kSpecialRegisters{0xc000'0080, 0xc000'0100, 0xc000'0101};
     const auto is = [index](u32 other) { return index == other; };
     return !std::ranges::any_of(kElsewhere, is) && !std::ranges::any_of(kSpecialRegisters, is) &&
-           !std::ranges::any_of(named, is) && !is_hyper_v(index) && !(index >= 0x800 && index < 0x900);
+           !std::ranges::any_of(named, is) && !is_hyper_v(index) &&
+           !(index >= kMsrX2apicFirst && index <= kMsrX2apicLast);
 }
 
 // One call's worth.

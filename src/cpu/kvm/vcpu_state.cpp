@@ -113,10 +113,8 @@ VcpuState::VcpuState(const Host& host, int vcpu, VcpuMsrs msrs, XsaveArea xsave)
 Result<VcpuState> VcpuState::create(const Host& host, int vcpu) {
     Result<VcpuMsrs> msrs = VcpuMsrs::create(host, vcpu);
     if (!msrs) return std::unexpected(msrs.error());
-    const auto leaves = host.supported_cpuid();
-    if (!leaves) return std::unexpected(leaves.error());
     const u64 size = std::max<u64>(sizeof(kvm_xsave), static_cast<u64>(host.capability(KVM_CAP_XSAVE2)));
-    return VcpuState(host, vcpu, *std::move(msrs), XsaveArea(size, *leaves));
+    return VcpuState(host, vcpu, *std::move(msrs), XsaveArea(size, host.supported_cpuid()));
 }
 
 // --- out of KVM

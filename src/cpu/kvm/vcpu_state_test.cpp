@@ -42,7 +42,8 @@ protected:
         auto made = VcpuState::create(vm_->host, vm_->vcpu.get());
         ASSERT_TRUE(made) << made.error().message;
         access_ = std::make_unique<VcpuState>(*std::move(made));
-        leaves_ = *vm_->host.supported_cpuid();
+        const auto supported = vm_->host.supported_cpuid();
+        leaves_.assign(supported.begin(), supported.end());
     }
     [[nodiscard]] VcpuState& access() { return *access_; }
     [[nodiscard]] State read() {

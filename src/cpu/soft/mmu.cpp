@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "bus/apic_page.h"
 #include "cpu/soft/exits.h"
 #include "cpu/soft/jit/checker.h"
 #include "cpu/soft/paravirt.h"
@@ -59,27 +60,15 @@ void after_ram_write(Vcpu& c, const MemoryRegion& region, u64 physical, unsigned
         c.system->code_written(c, physical, size);
 }
 
-// The APIC's registers are 32 bits wide at 16-byte steps. [SDM 3A 11.4.1] Other accesses are undefined: reads
-// give the bytes of the register, writes other than aligned 32-bit ones go nowhere.
-void apic_read(Vcpu& c, u64 physical, u8* out, unsigned size) {
+void apic_read(Vcpu& c, u64 physical, void* out, unsigned size) {
     if (c.paravirt_eoi_offered) poll_paravirt_eoi(c);
-    for (unsigned i = 0; i < size; ++i) {
-        const auto offset = static_cast<u32>((physical + i) & kPageMask);
-        if (i == 0 || offset % 4 == 0) {
-            const u32 value = c.interrupts->read_register(offset & ~3u) >> (offset % 4 * 8);
-            const unsigned piece = std::min(size - i, 4 - offset % 4);
-            std::memcpy(out + i, &value, piece);
-            i += piece - 1;
-        }
-    }
+    read_apic_page(*c.interrupts, physical, {static_cast<std::byte*>(out), size});
 }
 void apic_write(Vcpu& c, u64 physical, const void* in, unsigned size) {
-    if (size != 4 || physical % 4 != 0) return;
-    u32 value = 0;
-    std::memcpy(&value, in, 4);
     if (c.paravirt_eoi_offered) end_paravirt_eoi(c);
-    c.interrupts->write_register(static_cast<u32>(physical & kPageMask), value);
-    c.attention.fetch_or(kAttendInterrupts);  // an EOI or a lower TPR may let one through
+    // An EOI or a lower TPR may let an interrupt through.
+    if (write_apic_page(*c.interrupts, physical, {static_cast<const std::byte*>(in), size}))
+        c.attention.fetch_or(kAttendInterrupts);
 }
 
 [[nodiscard]] TlbSet set_of(const Vcpu& c, Privilege privilege) {
@@ -220,7 +209,7 @@ HostPage host_page(const Vcpu& c, u64 physical_page) {
 void physical_read(Vcpu& c, u64 physical, void* out, unsigned size) {
     if (is_apic_page(c, physical)) {
         const u64 begun = exit_begin(c);
-        apic_read(c, physical, static_cast<u8*>(out), size);
+        apic_read(c, physical, out, size);
         exit_end(c, ExitCause::ApicRead, begun);
         return;
     }

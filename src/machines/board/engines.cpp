@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <utility>
 
-#include "vm/host_cpu.h"
+#include "cpu/x86/host_cpu.h"
 
 namespace tessera {
 
@@ -46,6 +46,7 @@ Result<CpuEngine*> Engines::need(EngineKind engine) {
                                                           .irqchip = config.kvm.irqchip,
                                                           .level = level_under_kvm(),
                                                           .nested = config.kvm.nested,
+                                                          .hypercalls = config.kvm.hypercalls,
                                                           .device = config.kvm.device,
                                                           .time_exits = config.soft.count.value_or(false),
                                                           .split = split});

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "cpu/kvm/cpuid.h"
 #include "cpu/kvm/host.h"
 #include "cpu/kvm/kernel_irqchip.h"
 
@@ -87,16 +88,11 @@ private:
     }
     // The guest may use x2APIC and the TSC deadline when its CPUID says so.
     [[nodiscard]] bool offer_all(int vcpu) const {
-        const auto entries = host.supported_cpuid();
-        if (!entries) return false;
-        std::vector<u64> buffer((sizeof(kvm_cpuid2) + entries->size() * sizeof(kvm_cpuid_entry2)) / 8 + 1);
-        auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
-        list->nent = static_cast<u32>(entries->size());
-        for (std::size_t i = 0; i < entries->size(); ++i) {
-            list->entries[i] = (*entries)[i];
-            if (list->entries[i].function == 1) list->entries[i].ecx |= u32{1} << 21 | u32{1} << 24;
-        }
-        return ioctl(vcpu, KVM_SET_CPUID2, list) == 0;
+        const auto supported = host.supported_cpuid();
+        std::vector<kvm_cpuid_entry2> entries(supported.begin(), supported.end());
+        for (kvm_cpuid_entry2& entry : entries)
+            if (entry.function == 1) entry.ecx |= u32{1} << 21 | u32{1} << 24;
+        return set_cpuid(vcpu, entries).has_value();
     }
 
     void* memory_ = nullptr;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "cpu/kvm/cpuid.h"
 #include "cpu/kvm/host.h"
 
 namespace tessera::kvm {
@@ -45,12 +46,7 @@ public:
 
     // All that the host supports, unless the test gives something else before the CPU has run.
     Status set_cpuid(std::span<const kvm_cpuid_entry2> entries) const {
-        std::vector<u64> buffer((sizeof(kvm_cpuid2) + entries.size_bytes()) / 8 + 1);
-        auto* list = reinterpret_cast<kvm_cpuid2*>(buffer.data());
-        list->nent = static_cast<u32>(entries.size());
-        std::memcpy(&list->entries[0], entries.data(), entries.size_bytes());
-        if (ioctl(vcpu.get(), KVM_SET_CPUID2, list) < 0) return call_failed("KVM_SET_CPUID2");
-        return {};
+        return kvm::set_cpuid(vcpu.get(), entries);
     }
     // Its only memory slot.
     [[nodiscard]] kvm_userspace_memory_region region() const {
@@ -92,9 +88,7 @@ private:
         mapped = mmap(nullptr, host.run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu.get(), 0);
         if (mapped == MAP_FAILED) return call_failed("mmap of a vCPU");
         run = static_cast<kvm_run*>(mapped);
-        const auto leaves = host.supported_cpuid();
-        if (!leaves) return std::unexpected(leaves.error());
-        return set_cpuid(*leaves);
+        return set_cpuid(host.supported_cpuid());
     }
 };
 

@@ -1,4 +1,4 @@
-#include "vm/host_cpu.h"
+#include "cpu/x86/host_cpu.h"
 
 #include <array>
 #include <cpuid.h>
