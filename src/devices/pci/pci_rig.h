@@ -3,10 +3,12 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "base/assert.h"
 #include "base/result.h"
 #include "bus/io_bus.h"
 #include "devices/pci/board_bridges.h"
@@ -195,6 +197,8 @@ struct PciWorld {
 
     PciWorld() {
         port.secondary().connect(root, {.device = 4}, port);
+        card.registers.value = 0x3333'3333;
+        far_card.registers.value = 0x4444'4444;
         built = ports.add("configuration", kConfigPortsBase, kConfigPortCount, config_ports, lock) &&
                 memory.add("ECAM", kEcamBase, Ecam::kSize, ecam, lock) &&
                 root.attach("host bridge", {.device = 0}, host_bridge, lock) &&
@@ -207,11 +211,111 @@ struct PciWorld {
 struct ConfigPortsRig {
     PciWorld world;
     ConfigPorts& device = world.config_ports;
+
     u64 poke(testing_rig::Choices& choices) {
-        return testing_rig::poke_io(device, kConfigPortCount, choices);
+        switch (choices.below(16)) {
+            case 0:
+            case 1: return aim(choices);
+            case 2: set_up(choices); return 0;
+            case 3: world.far_card.msix.signal(static_cast<unsigned>(choices.below(70))); break;
+            case 4: world.card.config().set_interrupt(choices.coin()); break;
+            case 5: {
+                u64 seen = 0;
+                for (const u32 word : seen_at_bars()) seen = seen * 257 + word;
+                return seen;
+            }
+            default: return testing_rig::poke_io(device, kConfigPortCount, choices);
+        }
+        return world.messages.messages.size();
     }
+
     // Functions are saved on their own.
-    static constexpr bool kContinues = false;
+    void copy_surroundings(ConfigPortsRig& from) {
+        copy(from.world.host_bridge, world.host_bridge);
+        copy(from.world.card, world.card);
+        copy(from.world.far_card, world.far_card);
+        copy(from.world.port, world.port);
+        for (const auto& [here, there] :
+             {std::pair(&world.card, &from.world.card), std::pair(&world.far_card, &from.world.far_card)}) {
+            here->resets = there->resets;
+            here->registers.value = there->registers.value;
+            here->registers.writes = there->registers.writes;
+        }
+        world.reset_register.last = from.world.reset_register.last;
+        world.messages.messages = from.world.messages.messages;
+        world.wires.edges = from.world.wires.edges;
+        world.wires.levels = from.world.wires.levels;
+    }
+    [[nodiscard]] bool same_surroundings(ConfigPortsRig& other) {
+        return saved(world.host_bridge) == saved(other.world.host_bridge) &&
+               saved(world.card) == saved(other.world.card) && saved(world.port) == saved(other.world.port) &&
+               saved(world.far_card) == saved(other.world.far_card) &&
+               world.card.resets == other.world.card.resets &&
+               world.far_card.resets == other.world.far_card.resets &&
+               world.reset_register.last == other.world.reset_register.last &&
+               world.messages.messages == other.world.messages.messages &&
+               world.wires.edges == other.world.wires.edges && seen_at_bars() == other.seen_at_bars();
+    }
+
+private:
+    void put(u64 offset, u32 value) {
+        (void)device.write(offset, std::bit_cast<std::array<std::byte, 4>>(value));
+    }
+    void configure(u32 slot, u16 offset, u32 value) {
+        put(0, kAddressEnable | slot | offset);
+        put(kConfigDataOffset, value);
+    }
+    // What firmware and a driver do to the far card: its bus gets a number, the bridge forwards everything,
+    // BARs get places, and a vector is set up.
+    void set_up(testing_rig::Choices& choices) {
+        constexpr u32 kPort = 4U << 11;
+        constexpr u32 kFarCard = 1U << 16;
+        configure(kPort, kPrimaryBus, 0x0001'0100);
+        configure(kPort, kMemoryBase, 0xfff0'0000);
+        for (const u32 slot : {kPort, kFarCard}) configure(slot, kCommand, 0x0007);
+        for (u16 bar = 0; bar < 2; ++bar)
+            configure(kFarCard, static_cast<u16>(0x10 + 4 * bar), static_cast<u32>(choices.bits()));
+        ConfigSpace& config = world.far_card.config();
+        for (u16 at = config.get8(kCapabilities); at != 0; at = config.get8(static_cast<u16>(at + 1)))
+            if (config.get8(at) == static_cast<u8>(CapabilityId::Msix)) configure(kFarCard, at, 0x8000'0000);
+        (void)world.far_card.msix.write(kMsixEntrySize * choices.below(70) + 12, std::array<std::byte, 4>{});
+    }
+    // At the registers of a function there is, or at its neighbour's.
+    u64 aim(testing_rig::Choices& choices) {
+        constexpr std::array<u32, 3> kDevices = {0, 3, 4};
+        const bool far = choices.below(4) == 0;
+        const u32 slot = far ? 1U << 16 : kDevices[choices.below(kDevices.size())] << 11;
+        const u32 function = choices.below(8) == 0 ? 1U << 8 : 0;
+        put(0, kAddressEnable | slot | function | static_cast<u32>(choices.below(0x40) * 4));
+        return 0;
+    }
+    template <typename Function>
+    static testing_rig::Saved saved(Function& function) {
+        Saver saver;
+        function.visit_state(saver);
+        return {std::move(saver.numbers), std::move(saver.blobs)};
+    }
+    template <typename Function>
+    static void copy(Function& from, Function& to) {
+        Saver saver;
+        from.visit_state(saver);
+        Loader loader(saver);
+        TESSERA_ASSERT(to.load(loader), "a function's own state is one it can have");
+    }
+    // What a CPU reads where the cards' BARs say they are.
+    [[nodiscard]] std::vector<u32> seen_at_bars() {
+        std::vector<u32> seen;
+        for (TestCard* card : {&world.card, &world.far_card})
+            for (unsigned bar = 0; bar <= kRomBarIndex; ++bar) {
+                const auto address = card->config().bar_address(bar);
+                if (!address) continue;
+                std::array<std::byte, 4> data{};
+                const bool is_port = card->config().bars()[bar].kind == BarKind::Io;
+                (is_port ? world.ports : world.memory).read(*address, data);
+                seen.push_back(std::bit_cast<u32>(data));
+            }
+        return seen;
+    }
 };
 
 struct RootPortRig {
