@@ -11,6 +11,8 @@
 #include <utility>
 #include <x86intrin.h>
 
+#include "cpu/kvm/msr_index.h"
+
 namespace tessera::kvm {
 
 namespace {
@@ -434,8 +436,6 @@ Status VcpuState::write_activity(const x86::State& in) {
 
 namespace {
 
-constexpr u32 kTscMsr = 0x10;
-
 kvm_device_attr offset_attribute(u64& value) {
     return {.flags = 0,
             .group = KVM_VCPU_TSC_CTRL,
@@ -451,7 +451,7 @@ Result<u64> VcpuState::tsc_offset() const {
         kvm_device_attr attribute = offset_attribute(offset);
         if (ioctl(vcpu_, KVM_GET_DEVICE_ATTR, &attribute) == 0) return offset;
     }
-    const auto value = get_msrs(vcpu_, std::array{kTscMsr});
+    const auto value = get_msrs(vcpu_, std::array{kMsrTsc});
     const u64 now = __rdtsc();
     if (!value) return std::unexpected(value.error());
     if (value->empty()) return fail(Errc::Unsupported, "this host's KVM does not tell a guest's TSC");
@@ -463,7 +463,7 @@ Status VcpuState::set_tsc_offset(u64 offset) const {
     kvm_device_attr attribute = offset_attribute(value);
     if (has_attributes_ && ioctl(vcpu_, KVM_SET_DEVICE_ATTR, &attribute) == 0) return {};
     return set_msrs(vcpu_,
-                    std::array{kvm_msr_entry{.index = kTscMsr, .reserved = 0, .data = __rdtsc() + offset}});
+                    std::array{kvm_msr_entry{.index = kMsrTsc, .reserved = 0, .data = __rdtsc() + offset}});
 }
 
 Result<u64> VcpuState::apic_base() const {
