@@ -1,9 +1,11 @@
 // A guest that counts, sleeps and takes interrupts of every kind (handover.asm) is interrupted itself, a
 // hundred times, and says at the end what it missed: nothing.
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <gtest/gtest.h>
 #include <map>
 #include <mutex>
@@ -101,34 +103,31 @@ struct Way {
     kvm::Irqchip irqchip;
 };
 
-class Handover : public testing::TestWithParam<Way> {
-protected:
-    static constexpr unsigned kCpus = 2;
-    static constexpr unsigned kTimes = 100;
+constexpr unsigned kTimes = 100;
 
-    void start(EngineChoice engine) {
+// A machine with the guest, from its start to its report.
+class Guest {
+public:
+    // `level`: of its processor under KVM; none: the host's.
+    void start(const Way& way, EngineChoice engine, std::optional<x86::FeatureLevel> level) {
         auto vm = Vm::create(kCpus, OnReset::End);
         ASSERT_TRUE(vm) << vm.error().message;
         vm_ = *std::move(vm);
-        const auto built = build_machine(*vm_, {.kind = GetParam().machine,
+        irqchip_ = way.irqchip;
+        const auto built = build_machine(*vm_, {.kind = way.machine,
                                                 .memory = 16 * kMiB,
                                                 .cpus = kCpus,
                                                 .engine = engine,
-                                                .kvm = {.irqchip = GetParam().irqchip, .level = level_},
+                                                .kvm = {.irqchip = way.irqchip, .level = level},
                                                 .soft = {.cpus = kCpus},
                                                 .kernel = HANDOVER_GUEST,
                                                 .serial = &cable_});
         ASSERT_TRUE(built) << built.error().message;
         vm_->start();
-        ASSERT_TRUE(cable_.wait_for_dots(3)) << cable_.text();
+        go_on_for(3);
     }
-    void pause_often() {
-        for (unsigned time = 0; time < kTimes; ++time) {
-            vm_->pause();
-            vm_->start();
-            ASSERT_TRUE(cable_.wait_for_dots(1)) << "after pause " << time << ": " << cable_.text();
-        }
-    }
+    void go_on_for(u64 dots) { ASSERT_TRUE(cable_.wait_for_dots(dots)) << cable_.text(); }
+    [[nodiscard]] Vm& vm() { return *vm_; }
     // Asks the guest what it found.
     void finish() {
         cable_.quit(vm_->loop());
@@ -138,18 +137,14 @@ protected:
         std::string name;
         for (u64 value = 0; lines >> name >> value;) found_[name] = value;
     }
-    [[nodiscard]] u64 found(const std::string& name) const {
-        const auto it = found_.find(name);
-        if (it == found_.end()) ADD_FAILURE() << "no word about " << name;
-        return it == found_.end() ? 0 : it->second;
+    // Ticks are missing on a host that was busy: whether it lost them nobody can say.
+    [[nodiscard]] bool is_disturbed() const {
+        return busy_.seen() > 0 && (!kept_ticks("lapic_") || !kept_ticks("pit_"));
     }
     void expect_nothing_lost() {
         SCOPED_TRACE(cable_.text());
         for (const std::string timer : {"lapic_", "pit_"}) {
-            EXPECT_LE(found(timer + "lost"), busy_.seen()) << "more than the host was busy";
-            // One may be on its way at the end, and more where the host is late.
-            const u64 missing = found(timer + "lost") + found(timer + "excused");
-            EXPECT_LE(found(timer + "due"), found(timer + "taken") + missing + 1 + busy_.seen());
+            EXPECT_TRUE(kept_ticks(timer)) << timer << "; host busy " << busy_.seen() << " times";
             EXPECT_LE(found(timer + "taken"), found(timer + "due") + 1) << "ticks that were not due";
         }
         EXPECT_GT(found("self_ipis"), 0U);
@@ -165,70 +160,100 @@ protected:
         EXPECT_EQ(found("marks_lost"), 0U) << "of registers, MSRs, local APIC";
     }
 
-    std::optional<x86::FeatureLevel> level_ = x86::FeatureLevel::Max;  // none: the host's processor
+private:
+    static constexpr unsigned kCpus = 2;
+
+    [[nodiscard]] u64 found(const std::string& name) const {
+        const auto it = found_.find(name);
+        if (it == found_.end()) ADD_FAILURE() << "no word about " << name;
+        return it == found_.end() ? 0 : it->second;
+    }
+    [[nodiscard]] bool kept_ticks(const std::string& timer) const {
+        u64 lost = found(timer + "lost");
+        // The kernel's 8254 begins a period whenever it takes over: a tick may come nearly a period late.
+        if (irqchip_ == kvm::Irqchip::Kernel && timer == "pit_") lost -= std::min(lost, found("pit_back"));
+        // One may be on its way at the end, and more where the host is late.
+        const u64 missing = lost + found(timer + "excused") + 1 + busy_.seen();
+        return lost <= busy_.seen() && found(timer + "due") <= found(timer + "taken") + missing;
+    }
+
+    kvm::Irqchip irqchip_ = kvm::Irqchip::User;
     BusyHost busy_;
     Cable cable_;  // longer than the VM
     std::unique_ptr<Vm> vm_;
-
-private:
     std::map<std::string, u64> found_;
+};
+
+class Handover : public testing::TestWithParam<Way> {
+protected:
+    using Treatment = std::function<void(Guest&)>;
+
+    // Once more if the host was too busy to tell.
+    void expect_nothing_lost(EngineChoice engine, const Treatment& treatment) {
+        constexpr int kMostTries = 4;
+        for (int left = kMostTries; left > 0; --left) {
+            Guest guest;
+            ASSERT_NO_FATAL_FAILURE(guest.start(GetParam(), engine, level_));
+            ASSERT_NO_FATAL_FAILURE(treatment(guest));
+            ASSERT_NO_FATAL_FAILURE(guest.finish());
+            if (left > 1 && guest.is_disturbed()) continue;
+            guest.expect_nothing_lost();
+            return;
+        }
+    }
+    static void pause_often(Guest& guest) {
+        for (unsigned time = 0; time < kTimes; ++time) {
+            guest.vm().pause();
+            guest.vm().start();
+            ASSERT_NO_FATAL_FAILURE(guest.go_on_for(1)) << "after pause " << time;
+        }
+    }
+
+    std::optional<x86::FeatureLevel> level_ = x86::FeatureLevel::Max;
 };
 
 // The software CPU alone.
 class Alone : public Handover {};
 
 TEST_P(Alone, AGuestLeftAloneLosesNothing) {
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Soft));
-    ASSERT_TRUE(cable_.wait_for_dots(50)) << cable_.text();
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
+    expect_nothing_lost(EngineChoice::Soft, [](Guest& guest) { guest.go_on_for(50); });
 }
 
 TEST_P(Alone, AHundredPausesLoseNothing) {
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Soft));
-    pause_often();
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
+    expect_nothing_lost(EngineChoice::Soft, pause_often);
 }
 
 TEST_P(Handover, AGuestLeftAloneWithKvmLosesNothing) {
     NEEDS_KVM();
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Kvm));
-    ASSERT_TRUE(cable_.wait_for_dots(50)) << cable_.text();
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
+    expect_nothing_lost(EngineChoice::Kvm, [](Guest& guest) { guest.go_on_for(50); });
 }
 
 TEST_P(Handover, AHundredPausesWithKvmLoseNothing) {
     NEEDS_KVM();
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Kvm));
-    pause_often();
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
+    expect_nothing_lost(EngineChoice::Kvm, pause_often);
 }
 
 TEST_P(Handover, AGuestWithTheHostsProcessorStaysAndGoesOn) {
     NEEDS_KVM();
     level_.reset();
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Kvm));
-    const auto status = vm_->switch_engine(EngineKind::Soft);
-    ASSERT_FALSE(status);
-    EXPECT_NE(status.error().message.find("--cpu x86-64-v2"), std::string::npos) << status.error().message;
-    ASSERT_TRUE(cable_.wait_for_dots(3)) << cable_.text();
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
+    expect_nothing_lost(EngineChoice::Kvm, [](Guest& guest) {
+        const auto status = guest.vm().switch_engine(EngineKind::Soft);
+        ASSERT_FALSE(status);
+        EXPECT_NE(status.error().message.find("--cpu x86-64-v2"), std::string::npos)
+            << status.error().message;
+        guest.go_on_for(3);
+    });
 }
 
 TEST_P(Handover, AHundredChangesOfTheEngineLoseNothing) {
     NEEDS_KVM();
-    ASSERT_NO_FATAL_FAILURE(start(EngineChoice::Soft));
-    for (unsigned time = 0; time < kTimes; ++time) {
-        const auto status = vm_->switch_engine(time % 2 == 0 ? EngineKind::Kvm : EngineKind::Soft);
-        ASSERT_TRUE(status) << status.error().message;
-        ASSERT_TRUE(cable_.wait_for_dots(1)) << "after change " << time << ": " << cable_.text();
-    }
-    ASSERT_NO_FATAL_FAILURE(finish());
-    expect_nothing_lost();
+    expect_nothing_lost(EngineChoice::Soft, [](Guest& guest) {
+        for (unsigned time = 0; time < kTimes; ++time) {
+            const auto status = guest.vm().switch_engine(time % 2 == 0 ? EngineKind::Kvm : EngineKind::Soft);
+            ASSERT_TRUE(status) << status.error().message;
+            ASSERT_NO_FATAL_FAILURE(guest.go_on_for(1)) << "after change " << time;
+        }
+    });
 }
 
 std::string name_of(const Way& way) {
