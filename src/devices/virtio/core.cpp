@@ -71,6 +71,8 @@ void Core::resume() {
     if (!running()) return;
     for (unsigned i = 0; i < queue_count(); ++i)
         if (queues_[i]->enabled()) kicker_.kick(i);
+    // What the host has done meanwhile.
+    kicker_.wake();
 }
 
 u64 Core::offered() const {

@@ -55,17 +55,16 @@ VirtioNet::VirtioNet(const Config& config, NetBackend& backend, Clock& clock, Ti
       most_pairs_(static_cast<u16>(
           std::clamp<unsigned>(std::min<unsigned>(config.pairs, backend.max_queues()), 1, kMostPairs))),
       queue_sizes_(2U * most_pairs_ + 1, kQueueSize),
-      chain_room_(kTxBatch * most_pairs_ + kMostMerged, virtio::Queue::longest_chain(kQueueSize)),
-      pairs_(most_pairs_),
+      chain_room_(kTxBatch + kMostMerged, virtio::Queue::longest_chain(kQueueSize)),
       rx_pieces_(std::make_unique_for_overwrite<iovec[]>(kMostPieces)),
       control_chain_(virtio::Queue::longest_chain(kQueueSize)),
       patience_timer_(timers, *this),
-      link_is_up_(backend.link_up()),
-      link_told_(backend.link_up()) {
-    for (Pair& pair : pairs_)
-        for (unsigned i = 0; i < kTxBatch; ++i) pair.tx.push_back(std::make_unique<TxSlot>(chain_room_));
+      link_is_up_(backend.link_up()) {
+    tx_.reserve(kTxBatch);
+    for (unsigned i = 0; i < kTxBatch; ++i) tx_.push_back(std::make_unique<TxSlot>(chain_room_));
+    rx_.reserve(kMostMerged);
     for (unsigned i = 0; i < kMostMerged; ++i) rx_.push_back(std::make_unique<virtio::Chain>(chain_room_));
-    state_.mac = config_.mac;
+    state_ = reset_state();
 }
 
 // --- Features and registers ---
@@ -94,7 +93,7 @@ bool VirtioNet::accepts(u64 features) const {
 void VirtioNet::read_config(u32 offset, std::span<std::byte> out) {
     ConfigSpace config;
     std::ranges::copy(state_.mac, config.mac);
-    config.status = static_cast<u16>((link_told_ ? static_cast<u16>(LinkStatus::Up) : 0) |
+    config.status = static_cast<u16>((state_.link_up != 0 ? static_cast<u16>(LinkStatus::Up) : 0) |
                                      (state_.announce != 0 ? static_cast<u16>(LinkStatus::Announce) : 0));
     config.max_virtqueue_pairs = most_pairs_;
     config.mtu = config_.mtu;
@@ -138,17 +137,20 @@ void VirtioNet::start() {
     tell_backend();
 }
 
+// A driver that begins anew reads the link's state, and is told of what changes later.
+VirtioNet::State VirtioNet::reset_state() const {
+    State state;
+    state.mac = config_.mac;
+    state.link_up = link_is_up_.load() ? 1 : 0;
+    return state;
+}
+
 bool VirtioNet::stop() {
-    state_ = {};
-    state_.mac = config_.mac;
+    state_ = reset_state();
     filter_.reset();
-    for (Pair& pair : pairs_) {
-        pair.waiting = 0;
-        pair.stuck_since_ns.reset();
-    }
     patience_timer_.cancel();
     tell_backend();
-    // The backend keeps nothing of the guest's memory.
+    // What the backend has no room for stays in the ring: nothing is in flight.
     return true;
 }
 
@@ -186,8 +188,8 @@ void VirtioNet::run_backend() {
         if ((receive && kind == Role::Kind::Receive) || (send && kind == Role::Kind::Transmit))
             core().kicker().kick(queue);
     }
-    if (const bool up = link_is_up_.load(); up != link_told_) {
-        link_told_ = up;
+    if (const u8 up = link_is_up_.load() ? 1 : 0; up != state_.link_up) {
+        state_.link_up = up;
         core().config_changed();
     }
 }
@@ -198,20 +200,17 @@ void VirtioNet::announce() {
     core().config_changed();
 }
 
-unsigned VirtioNet::in_flight() const {
-    unsigned frames = 0;
-    for (const Pair& pair : pairs_) frames += pair.waiting;
-    return frames;
-}
-
 // --- Snapshots ---
 
 void VirtioNet::visit(StateVisitor& v, State& s) {
-    auto& [mac, pairs, guest_offloads, announce] = s;
+    auto& [mac, pairs, guest_offloads, announce, link_up, stuck_since_ns] = s;
     for (unsigned i = 0; i < mac.size(); ++i) v.field(kFirstField + i, "MAC", mac[i]);
     v.field(kFirstField + 6, "pairs", pairs);
     v.field(kFirstField + 7, "guest offloads", guest_offloads);
     v.field(kFirstField + 8, "announce", announce);
+    v.field(kFirstField + 9, "link up", link_up);
+    for (unsigned i = 0; i < stuck_since_ns.size(); ++i)
+        v.field(kFirstField + 10 + i, "stuck since", stuck_since_ns[i]);
 }
 
 void VirtioNet::visit_state(StateVisitor& v) {
@@ -224,12 +223,17 @@ Status VirtioNet::load(StateVisitor& v) {
     RxFilter::State filter;
     visit(v, next);
     RxFilter::visit(v, kFilterFields, filter);
-    if (v.corrupt() || next.pairs == 0 || next.pairs > most_pairs_ ||
-        (next.guest_offloads & ~kGuestOffloads) != 0 || next.announce > 1 || !RxFilter::valid(filter))
+    const bool stuck_elsewhere =
+        std::ranges::any_of(std::span<const u64>(next.stuck_since_ns).subspan(most_pairs_),
+                            [](u64 since) { return since != kNotStuck; });
+    if (v.corrupt() || stuck_elsewhere || next.pairs == 0 || next.pairs > most_pairs_ ||
+        (next.guest_offloads & ~kGuestOffloads) != 0 || next.announce > 1 || next.link_up > 1 ||
+        !RxFilter::valid(filter))
         return fail(Errc::CorruptState, "virtio network: the saved state holds values no card can have");
     state_ = next;
     filter_.restore(std::move(filter));
     tell_backend();
+    arm_patience();
     return {};
 }
 

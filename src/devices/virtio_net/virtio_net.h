@@ -6,8 +6,8 @@
 
 #include <array>
 #include <atomic>
+#include <limits>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -61,9 +61,6 @@ public:
 
     // Asks the driver to tell the network where it is now (after a move). With the device's lock held.
     void announce();
-    // Frames taken from the driver for which the backend had no room. A snapshot is taken when there are
-    // none.
-    [[nodiscard]] unsigned in_flight() const;
 
 private:
     static constexpr unsigned kTxBatch = 64;
@@ -72,6 +69,7 @@ private:
     static constexpr unsigned kMostPieces = 1024;
     static constexpr std::size_t kPeek = 18;  // of a frame: addresses, type, VLAN tag
     static constexpr unsigned kFilterFields = kFirstField + 32;
+    static constexpr u64 kNotStuck = std::numeric_limits<u64>::max();
 
     // What is received is looked at here before the driver gets it.
     struct Head {
@@ -86,16 +84,19 @@ private:
         u16 pairs = 1;           // in use
         u64 guest_offloads = 0;  // feature bits, of those agreed on
         u8 announce = 0;
+        u8 link_up = 1;  // as the driver was told
+        // Since when a frame waits for more buffers than there are, for each pair.
+        std::array<u64, kMostPairs> stuck_since_ns = [] {
+            std::array<u64, kMostPairs> none{};
+            none.fill(kNotStuck);
+            return none;
+        }();
     };
     struct TxSlot {
         explicit TxSlot(virtio::ChainRoom& room) : chain(room) {}
         virtio::Chain chain;
         NetHeader header;
-    };
-    struct Pair {
-        std::vector<std::unique_ptr<TxSlot>> tx;  // kTxBatch of them
-        unsigned waiting = 0;                     // of tx, from the front: the backend had no room
-        std::optional<u64> stuck_since_ns;        // a frame waits for more buffers than there are
+        bool is_frame = false;  // else it is to be forgotten
     };
     struct Role {
         enum class Kind : u8 { Receive, Transmit, Control, Nothing } kind;
@@ -105,6 +106,7 @@ private:
     static void visit(StateVisitor& v, State& s);
     [[nodiscard]] Role role_of(unsigned queue) const;
     [[nodiscard]] u64 agreed_guest_offloads() const;
+    [[nodiscard]] State reset_state() const;
     void tell_backend();
 
     // Sending.
@@ -121,6 +123,8 @@ private:
     [[nodiscard]] bool pieces_behind_head(unsigned chains);
     [[nodiscard]] bool keeps(const Head& head, std::size_t size) const;
     void put_back(unsigned queue, unsigned from, unsigned to);
+    [[nodiscard]] bool stuck_for_too_long(unsigned pair) const;
+    void arm_patience();
     void on_patience();
 
     // The control queue.
@@ -139,7 +143,7 @@ private:
     const u16 most_pairs_;
     std::vector<u16> queue_sizes_;
     virtio::ChainRoom chain_room_;
-    std::vector<Pair> pairs_;
+    std::vector<std::unique_ptr<TxSlot>> tx_;         // kTxBatch: the frames being sent
     std::vector<std::unique_ptr<virtio::Chain>> rx_;  // kMostMerged: the frame being received
     std::unique_ptr<iovec[]> rx_pieces_;
     std::size_t rx_piece_count_ = 0;
@@ -152,7 +156,6 @@ private:
     std::atomic<bool> frames_waiting_ = false;
     std::atomic<bool> transmit_ready_ = false;
     std::atomic<bool> link_is_up_;
-    bool link_told_;  // what the driver was told
 };
 
 }  // namespace tessera::virtio_net

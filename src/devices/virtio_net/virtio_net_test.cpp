@@ -164,7 +164,7 @@ TYPED_TEST(VirtioNetTest, AFullCableHoldsFramesBackInOrder) {
     }
     this->kick(kTx);
     EXPECT_EQ(this->cable().sent.size(), 2U);
-    EXPECT_EQ(this->bench.kit.device.in_flight(), 3U);
+    EXPECT_EQ(this->bench.core().queue(kTx).in_flight(), 0U) << "what did not leave is still in the ring";
     this->kick(kTx);
     EXPECT_EQ(this->cable().sent.size(), 2U) << "a kick makes no room";
     this->cable().room = 2;
@@ -175,10 +175,99 @@ TYPED_TEST(VirtioNetTest, AFullCableHoldsFramesBackInOrder) {
     ASSERT_TRUE(this->bench.run());
     ASSERT_EQ(this->cable().sent.size(), 5U);
     for (u8 i = 0; i < 5; ++i) EXPECT_EQ(this->cable().sent[i][12], i);
-    EXPECT_EQ(this->bench.kit.device.in_flight(), 0U);
     unsigned used = 0;
     while (this->queue(kTx).take()) ++used;
     EXPECT_EQ(used, 5U);
+}
+
+// What is no frame goes back as used in its turn; none overtakes a frame that waits, and none is lost.
+TYPED_TEST(VirtioNetTest, AFullCableHoldsBackWhatIsNoFrameAsWell) {
+    this->start();
+    this->cable().room = 1;
+    std::memset(this->bench.ram.at(kAt), 0, 0x100);
+    std::vector<u16> ids;
+    for (const u32 length : {12 + 64, 3, 12 + 65, 13, 12 + 66, 4}) {
+        const auto id = this->add(kTx, {{kAt, length, false}});
+        ASSERT_TRUE(id);
+        ids.push_back(*id);
+    }
+    this->kick(kTx);
+    for (unsigned i = 0; i < 2; ++i) EXPECT_EQ(this->queue(kTx).take()->id, ids[i]);
+    EXPECT_FALSE(this->queue(kTx).take()) << "the third is a frame that waits";
+    this->cable().room = 100;
+    this->cable().card->transmit_ready();
+    ASSERT_TRUE(this->bench.run());
+    for (unsigned i = 2; i < 6; ++i) EXPECT_EQ(this->queue(kTx).take()->id, ids[i]);
+    ASSERT_EQ(this->cable().sent.size(), 3U);
+    for (unsigned i = 0; i < 3; ++i) EXPECT_EQ(this->cable().sent[i].size(), 12U + 64 + i);
+}
+
+// The copy sends what the original has not, and nothing twice.
+TYPED_TEST(VirtioNetTest, ASnapshotHoldsFramesTheBackendHadNoRoomFor) {
+    this->start();
+    this->cable().room = 1;
+    std::memset(this->bench.ram.at(kAt), 0, 0x100);
+    for (const u32 length : {64, 65, 66}) ASSERT_TRUE(this->add(kTx, {{kAt, 12 + length, false}}));
+    this->kick(kTx);
+    const auto before = testing_rig::saved(this->bench);
+    TypeParam copy;
+    copy.copy_surroundings(this->bench);
+    copy.kit.cable.room = 100;
+    ASSERT_TRUE(testing_rig::load(copy, before));
+    copy.core().resume();
+    ASSERT_TRUE(copy.run());
+    const auto& sent = copy.kit.cable.sent;
+    ASSERT_EQ(sent.size(), 3U);
+    for (unsigned i = 0; i < 3; ++i) EXPECT_EQ(sent[i].size(), 12U + 64 + i);
+    unsigned used = 0;
+    while (copy.queues[kTx]->take()) ++used;
+    EXPECT_EQ(used, 3U);
+}
+
+// The link of the host the guest is brought back on is not the one it knew.
+TYPED_TEST(VirtioNetTest, ARestoredDriverIsToldThatTheLinkIsAnother) {
+    this->start();
+    this->cable().card->link_changed(false);
+    ASSERT_TRUE(this->bench.run());
+    EXPECT_EQ(this->config(6, 2), 0U);
+    const auto before = testing_rig::saved(this->bench);
+    TypeParam copy;
+    copy.copy_surroundings(this->bench);
+    ASSERT_TRUE(copy.run()) << "up, there, long before";
+    ASSERT_TRUE(testing_rig::load(copy, before));
+    (void)copy.port.interrupted();
+    const u8 generation = copy.core().config_generation();
+    copy.core().resume();
+    ASSERT_TRUE(copy.run());
+    EXPECT_TRUE(copy.port.interrupted());
+    EXPECT_NE(copy.core().config_generation(), generation);
+    std::array<std::byte, 2> status{};
+    EXPECT_EQ(copy.port.read_config(6, status), IoStatus::Ok);
+    EXPECT_EQ(status[0], std::byte{1});
+}
+
+// C17: a queue whose driver has stopped taking frames is not kept waiting by another's frames.
+TYPED_TEST(VirtioNetTest, PatienceWithOneQueueIsNotPutOffByAnother) {
+    this->start();
+    this->cable().arrive(kFrame, 0);
+    ASSERT_TRUE(this->bench.run());
+    for (u64 tenth = 0; tenth < 10; ++tenth) {
+        this->cable().arrive(kFrame, 1);
+        ASSERT_TRUE(this->bench.run());
+        EXPECT_EQ(this->cable().waiting[0].size(), 1U) << tenth;
+        ASSERT_TRUE(this->add(2, {{kAt + tenth * 0x1000, 2000, true}}));
+        this->kick(2);
+        EXPECT_TRUE(this->queue(2).take());
+        this->cable().arrive(kFrame, 1);
+        ASSERT_TRUE(this->bench.run());
+        this->bench.kit.clock.advance(VirtioNet::kPatienceNs / 10);
+        ASSERT_TRUE(this->bench.run());
+        ASSERT_TRUE(this->add(2, {{kAt + tenth * 0x1000, 2000, true}}));
+        this->kick(2);
+        EXPECT_TRUE(this->queue(2).take());
+    }
+    EXPECT_EQ(this->cable().waiting[0].size(), 0U);
+    EXPECT_EQ(this->cable().dropped, 1U);
 }
 
 TYPED_TEST(VirtioNetTest, ReceivesIntoABuffer) {

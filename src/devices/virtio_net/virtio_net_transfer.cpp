@@ -60,36 +60,39 @@ bool VirtioNet::take_frame(TxSlot& slot) const {
     return true;
 }
 
-// Offers the first `count` slots; false if the backend has no room for all of them.
-bool VirtioNet::transmit(unsigned queue, unsigned pair_index, unsigned count) {
-    Pair& pair = pairs_[pair_index];
+// Offers the frames of the first `count` slots. What the backend has no room for goes back into the ring,
+// with all behind it, so that nothing is in flight between turns. False: there was something.
+bool VirtioNet::transmit(unsigned queue, unsigned pair, unsigned count) {
     std::array<NetBackend::Frame, kTxBatch> frames{};
-    for (unsigned i = 0; i < count; ++i) frames[i] = {.pieces = pair.tx[i]->chain.readable()};
-    const auto took = static_cast<unsigned>(std::min<std::size_t>(
-        backend_.transmit(pair_index, std::span<const NetBackend::Frame>(frames).first(count)), count));
-    for (unsigned i = 0; i < took; ++i) core().push(queue, pair.tx[i]->chain, 0);
-    pair.waiting = count - took;
-    std::ranges::rotate(std::span(pair.tx).first(count), std::span(pair.tx).begin() + took);
-    return pair.waiting == 0;
+    std::size_t offered = 0;
+    for (unsigned i = 0; i < count; ++i)
+        if (tx_[i]->is_frame) frames[offered++] = {.pieces = tx_[i]->chain.readable()};
+    const std::size_t took =
+        offered == 0 ? 0 : backend_.transmit(pair, std::span<const NetBackend::Frame>(frames).first(offered));
+    unsigned done = 0;
+    for (std::size_t sent = 0; done < count; ++done) {
+        if (tx_[done]->is_frame && sent++ >= took) break;
+        core().push(queue, tx_[done]->chain, 0);
+    }
+    for (unsigned i = count; i > done; --i) core().queue(queue).put_back(tx_[i - 1]->chain);
+    return done == count;
 }
 
-bool VirtioNet::send(unsigned queue, unsigned pair_index) {
-    Pair& pair = pairs_[pair_index];
+bool VirtioNet::send(unsigned queue, unsigned pair) {
     virtio::Queue& ring = core().queue(queue);
     ring.stop_kicks();
     bool more = true;
-    bool room = pair.waiting == 0 || transmit(queue, pair_index, pair.waiting);
     unsigned count = 0;
-    for (unsigned taken = 0; room && more && taken < kTxBatch; ++taken) {
-        TxSlot& slot = *pair.tx[count];
-        if (!core().pop(queue, slot.chain))
+    for (unsigned i = 0; more && i < kTxBatch; ++i) {
+        TxSlot& slot = *tx_[count];
+        if (!core().pop(queue, slot.chain)) {
             more = ring.want_kicks();
-        else if (take_frame(slot))
-            ++count;
-        else
-            core().push(queue, slot.chain, 0);
+            continue;
+        }
+        slot.is_frame = take_frame(slot);
+        ++count;
     }
-    if (count != 0) room = transmit(queue, pair_index, count);
+    const bool room = transmit(queue, pair, count);
     core().signal(queue);
     // Without room, transmit_ready() calls again.
     return room && more;
@@ -186,32 +189,46 @@ VirtioNet::Received VirtioNet::receive_one(unsigned queue, unsigned pair_index, 
     return Received::Frame;
 }
 
-bool VirtioNet::receive(unsigned queue, unsigned pair_index) {
-    Pair& pair = pairs_[pair_index];
+bool VirtioNet::receive(unsigned queue, unsigned pair) {
+    u64& stuck_since_ns = state_.stuck_since_ns[pair];
+    const bool was_stuck = stuck_since_ns != kNotStuck;
     virtio::Queue& ring = core().queue(queue);
     ring.stop_kicks();
     bool more = true;
     for (unsigned frames = 0; more && frames < kRxBudget; ++frames) {
-        const std::size_t size = backend_.next_size(pair_index);
+        const std::size_t size = backend_.next_size(pair);
         if (size == 0) {
+            stuck_since_ns = kNotStuck;
             more = false;  // frames_waiting() calls again
             continue;
         }
         const bool impossible = size <= sizeof(NetHeader) || size > sizeof(NetHeader) + kMaxFrame;
-        const u64 now = clock_.now_ns();
-        const bool stuck = pair.stuck_since_ns && now - *pair.stuck_since_ns >= kPatienceNs;
-        const Received received = impossible ? Received::Dropped : receive_one(queue, pair_index, size);
-        if (received == Received::NoRoom && !stuck) {
-            if (!pair.stuck_since_ns) pair.stuck_since_ns = now;
-            patience_timer_.arm(*pair.stuck_since_ns + kPatienceNs);
+        const Received received = impossible ? Received::Dropped : receive_one(queue, pair, size);
+        if (received == Received::NoRoom && !stuck_for_too_long(pair)) {
+            if (stuck_since_ns == kNotStuck) stuck_since_ns = clock_.now_ns();
             more = false;  // a kick or the timer calls again
             continue;
         }
-        if (received != Received::Frame) backend_.drop(pair_index);
-        pair.stuck_since_ns.reset();
+        if (received != Received::Frame) backend_.drop(pair);
+        stuck_since_ns = kNotStuck;
     }
+    if (was_stuck || stuck_since_ns != kNotStuck) arm_patience();
     core().signal(queue);
     return more;
+}
+
+bool VirtioNet::stuck_for_too_long(unsigned pair) const {
+    const u64 since = state_.stuck_since_ns[pair];
+    return since != kNotStuck && clock_.now_ns() - since >= kPatienceNs;
+}
+
+// For the pair that has waited longest.
+void VirtioNet::arm_patience() {
+    const u64 first = *std::ranges::min_element(state_.stuck_since_ns);
+    if (first == kNotStuck)
+        patience_timer_.cancel();
+    else
+        patience_timer_.arm(first + kPatienceNs);
 }
 
 // A guest that has stopped taking frames, or gives too little room for one of them, gets the later ones all
@@ -219,7 +236,7 @@ bool VirtioNet::receive(unsigned queue, unsigned pair_index) {
 void VirtioNet::on_patience() {
     for (unsigned queue = 0; queue < core().queue_count(); ++queue)
         if (const Role role = role_of(queue);
-            role.kind == Role::Kind::Receive && pairs_[role.pair].stuck_since_ns)
+            role.kind == Role::Kind::Receive && state_.stuck_since_ns[role.pair] != kNotStuck)
             core().kicker().kick(queue);
 }
 

@@ -347,6 +347,12 @@ private:
 //         void prepare(BenchRam& ram, u64 at);           // fills in what the device is to read
 //         void stimulate(testing_rig::Choices&);         // something happens at the backend
 //         void refresh();                                // what was used up is there again
+//         // What is behind the device, see device_rig.h.
+//         void copy_surroundings(const BlkKit& from);
+//         bool same_surroundings(const BlkKit& other) const;  // may be left out
+//         u64 seen() const;                                   // what came of it so far; may be left out
+//         // May be left out: a good request of any queue.
+//         std::vector<Segment> any_request(BenchRam&, u64 at, unsigned queue, testing_rig::Choices&);
 //     };
 template <typename Kit, typename Transport, RingKind Kind>
 struct Bench {
@@ -451,9 +457,16 @@ struct Bench {
             case 8:
                 if (!queues.empty()) (void)works();
                 break;
+            case 9:
+                if constexpr (requires { kit.any_request(ram, kBuffers, 0, choices); }) {
+                    if (!queues.empty()) ask(choices);
+                    break;
+                }
+                [[fallthrough]];
             default: return port.poke(choices);
         }
         if (!run()) TESSERA_ASSERT(false, "a device finds an end");
+        if constexpr (requires { kit.seen(); }) return kit.seen();
         return 0;
     }
 
@@ -473,6 +486,8 @@ struct Bench {
         kit.copy_surroundings(from.kit);
     }
     [[nodiscard]] bool same_surroundings(Bench& other) {
+        if constexpr (requires { kit.same_surroundings(other.kit); })
+            if (!kit.same_surroundings(other.kit)) return false;
         return std::ranges::equal(ram.bytes(), other.ram.bytes());
     }
 
@@ -491,6 +506,15 @@ private:
                                        GuestQueue::kTables};
         const u16 value = static_cast<u16>(choices.bits());
         std::memcpy(ram.at(at + areas[choices.below(4)] + 2 * choices.below(128)), &value, sizeof value);
+    }
+    // A few good requests of any queue.
+    void ask(testing_rig::Choices& choices) {
+        for (u64 n = choices.below(4); n <= 4; ++n) {
+            const u64 queue = choices.below(queues.size());
+            const u64 at = kBuffers + choices.below(16) * 8 * kKiB;
+            (void)queues[queue]->add(kit.any_request(ram, at, static_cast<unsigned>(queue), choices));
+            port.notify(static_cast<u16>(queue));
+        }
     }
     void add_any(testing_rig::Choices& choices) {
         GuestQueue& q = *queues[choices.below(queues.size())];
