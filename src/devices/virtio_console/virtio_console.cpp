@@ -39,8 +39,7 @@ u64 VirtioConsole::features() const {
 }
 
 void VirtioConsole::read_config(u32 offset, std::span<std::byte> out) {
-    const u32 size = (*host_)[0].size.load();
-    const std::array<u32, 3> registers = {size, static_cast<u32>(ports_.size()), 0};
+    const std::array<u32, 3> registers = {state_.ports[0].size, static_cast<u32>(ports_.size()), 0};
     std::memcpy(out.data(), std::as_bytes(std::span(registers)).subspan(offset).data(), out.size());
 }
 
@@ -82,7 +81,8 @@ bool VirtioConsole::service(unsigned queue) {
 // --- Bytes ---
 
 bool VirtioConsole::listens(unsigned port) const {
-    return (*host_)[port].plugged && (!multiport() || state_.ports[port].open != 0);
+    const PortState& state = state_.ports[port];
+    return state.plugged != 0 && (!multiport() || state.open != 0);
 }
 
 bool VirtioConsole::receive(unsigned queue, unsigned port) {
@@ -111,20 +111,20 @@ bool VirtioConsole::receive(unsigned queue, unsigned port) {
 }
 
 VirtioConsole::Handed VirtioConsole::hand_over(unsigned port, std::size_t& budget) {
-    u64& sent = state_.ports[port].sent;
+    auto& [open, news, sent, held, plugged, size] = state_.ports[port];
     (void)chain_.skip(sent);
     while (chain_.readable_bytes() != 0) {
         // Nobody is there to read it, and nobody will. That the guest has closed the port since means
         // nothing.
-        if (!(*host_)[port].plugged || !(*host_)[port].held) break;
+        if (plugged == 0 || held == 0) break;
         if (budget == 0) return Handed::InTurn;
         const iovec& first = chain_.readable().front();
-        const std::size_t size = std::min(first.iov_len, budget);
-        const std::size_t took = ports_[port].wire->put({static_cast<const u8*>(first.iov_base), size});
+        const std::size_t most = std::min(first.iov_len, budget);
+        const std::size_t took = ports_[port].wire->put({static_cast<const u8*>(first.iov_base), most});
         (void)chain_.skip(took);
         sent += took;
         budget -= took;
-        if (took < size) return Handed::NoRoom;
+        if (took < most) return Handed::NoRoom;
     }
     sent = 0;
     return Handed::All;
@@ -176,16 +176,18 @@ void VirtioConsole::command(const ControlMessage& message) {
     const auto event = static_cast<ControlEvent>(message.event);
     if (event == ControlEvent::DeviceReady) {
         state_.ready = message.value == 1 ? 1 : 0;
+        if (state_.ready == 0)
+            for (PortState& port : state_.ports) port.news = {};
         for (unsigned port = 0; port < ports_.size(); ++port)
-            if ((*host_)[port].plugged) tell(port, News::Add);
+            if (state_.ports[port].plugged != 0) tell(port, News::Add);
         return;
     }
     const u32 port = message.port;
-    if (port >= ports_.size() || ports_[port].kind == Kind::Absent || !(*host_)[port].plugged) return;
+    if (port >= ports_.size() || ports_[port].kind == Kind::Absent || state_.ports[port].plugged == 0) return;
     if (event == ControlEvent::PortReady && message.value == 1) {
         Flags<News> news = News::Open;
         if (ports_[port].kind == Kind::Terminal) news = news | News::Terminal;
-        if (ports_[port].kind == Kind::Terminal && (*host_)[port].size != 0) news = news | News::Size;
+        if (ports_[port].kind == Kind::Terminal && state_.ports[port].size != 0) news = news | News::Size;
         if (!ports_[port].name.empty()) news = news | News::Name;
         tell(port, news);
     } else if (event == ControlEvent::PortOpen) {
@@ -245,14 +247,14 @@ u32 VirtioConsole::write_news(unsigned port, News news) {
         }
         case News::Size: {
             message.event = std::to_underlying(ControlEvent::Resize);
-            const u32 size = (*host_)[port].size.load();
+            const u32 size = state_.ports[port].size;
             more_size = sizeof size;
             std::memcpy(more.data(), &size, more_size);
             break;
         }
         case News::Open:
             message.event = std::to_underlying(ControlEvent::PortOpen);
-            message.value = (*host_)[port].held ? 1 : 0;
+            message.value = state_.ports[port].held;
             break;
     }
     const std::size_t size = sizeof message + more_size;
@@ -276,48 +278,73 @@ void VirtioConsole::set_held(unsigned port, bool held) {
 
 void VirtioConsole::resize(unsigned port, u16 columns, u16 rows) {
     (*host_)[port].size = columns | u32{rows} << 16;
-    note(port, HostEvent::Size);
+    core().kicker().wake();
 }
 
 void VirtioConsole::set_plugged(unsigned port, bool plugged) {
     (*host_)[port].plugged = plugged;
-    note(port, HostEvent::Plugged);
+    core().kicker().wake();
 }
 
 void VirtioConsole::run_backend() {
     for (unsigned port = 0; port < ports_.size(); ++port)
-        if (const Flags<HostEvent> events((*host_)[port].events.exchange(0)); events.raw() != 0)
-            look_at(port, events);
+        look_at(port, Flags<HostEvent>((*host_)[port].events.exchange(0)));
 }
 
 void VirtioConsole::look_at(unsigned port, Flags<HostEvent> events) {
+    const HostSide& host = (*host_)[port];
+    PortState& known = state_.ports[port];
     const unsigned queue = receive_queue_of(port);
-    if (events.has(HostEvent::Plugged)) {
-        const bool plugged = (*host_)[port].plugged;
-        if (!plugged) state_.ports[port] = {.open = 0, .news = {}, .sent = state_.ports[port].sent};
-        tell(port, plugged ? News::Add : News::Remove);
+    bool input = events.has(HostEvent::Input);
+    bool room = events.has(HostEvent::Room);
+    if (const u8 plugged = host.plugged ? 1 : 0; plugged != known.plugged) {
+        known.plugged = plugged;
+        // What is told of a port ends with it.
+        if (plugged == 0) {
+            known.open = 0;
+            known.news = {};
+        }
+        tell(port, plugged != 0 ? News::Add : News::Remove);
+        room = true;
     }
-    if (events.has(HostEvent::Held)) tell(port, News::Open);
-    if (events.has(HostEvent::Size)) {
+    // One program may have left and another come.
+    if (const u8 held = host.held ? 1 : 0; held != known.held || events.has(HostEvent::Held)) {
+        known.held = held;
+        tell(port, News::Open);
+        input = room = true;
+    }
+    if (const u32 size = host.size; size != known.size) {
+        known.size = size;
         if (!multiport())
             core().config_changed();
         else if (ports_[port].kind == Kind::Terminal)
             tell(port, News::Size);
     }
-    if (events.has(HostEvent::Input) || events.has(HostEvent::Held)) core().kicker().kick(queue);
-    if (events.has(HostEvent::Room) || events.has(HostEvent::Held) || events.has(HostEvent::Plugged))
-        core().kicker().kick(queue + 1);
+    if (input) core().kicker().kick(queue);
+    if (room) core().kicker().kick(queue + 1);
 }
 
 // --- Reset and snapshots ---
 
 // Linux looks at the size only when it is told of a change.
 void VirtioConsole::start() {
-    if (!multiport() && (*host_)[0].size != 0) core().config_changed();
+    if (!multiport() && state_.ports[0].size != 0) core().config_changed();
+}
+
+// A driver that begins anew is told of the host's side as it is.
+VirtioConsole::State VirtioConsole::reset_state() const {
+    State state;
+    for (unsigned port = 0; port < ports_.size(); ++port) {
+        const HostSide& host = (*host_)[port];
+        state.ports[port].held = host.held ? 1 : 0;
+        state.ports[port].plugged = host.plugged ? 1 : 0;
+        state.ports[port].size = host.size;
+    }
+    return state;
 }
 
 bool VirtioConsole::stop() {
-    state_ = {};
+    state_ = reset_state();
     return true;
 }
 
@@ -327,10 +354,13 @@ void VirtioConsole::visit(StateVisitor& v, State& s) {
     auto& [ready, ports] = s;
     v.field(kFirstField, "ready", ready);
     for (unsigned i = 0; i < ports.size(); ++i) {
-        auto& [open, news, sent] = ports[i];
+        auto& [open, news, sent, held, plugged, size] = ports[i];
         v.field(kFirstPort + i * kPortFields, "open", open);
         v.field(kFirstPort + i * kPortFields + 1, "news", news);
         v.field(kFirstPort + i * kPortFields + 2, "sent", sent);
+        v.field(kFirstPort + i * kPortFields + 3, "held", held);
+        v.field(kFirstPort + i * kPortFields + 4, "plugged", plugged);
+        v.field(kFirstPort + i * kPortFields + 5, "size", size);
     }
 }
 
@@ -341,8 +371,8 @@ Status VirtioConsole::load(StateVisitor& v) {
     for (unsigned i = 0; i < next.ports.size(); ++i) {
         const PortState& port = next.ports[i];
         const bool present = i < ports_.size() && ports_[i].kind != Kind::Absent;
-        valid = valid && port.open <= 1 && (port.news.raw() & ~kAllNews) == 0 &&
-                (present || port.news.raw() == 0);
+        valid = valid && port.open <= 1 && port.held <= 1 && port.plugged <= 1 &&
+                (port.news.raw() & ~kAllNews) == 0 && (present || port.news.raw() == 0);
     }
     if (!valid)
         return fail(Errc::CorruptState, "virtio console: the saved state holds values no console can have");

@@ -81,8 +81,9 @@ private:
     static constexpr std::size_t kBytesPerTurn = 64 * kKiB;
     static constexpr std::size_t kPiece = 4096;
 
-    // What the host has done, which the device's own thread has yet to look at.
-    enum class HostEvent : u8 { Input = 1, Room = 2, Held = 4, Size = 8, Plugged = 16 };
+    // What the host has done, which the device's own thread has yet to look at. What lasts is compared with
+    // what the driver knows as well.
+    enum class HostEvent : u8 { Input = 1, Room = 2, Held = 4 };
     // What the driver has to be told of a port, in this order.
     enum class News : u8 { Remove = 1, Add = 2, Terminal = 4, Name = 8, Size = 16, Open = 32 };
     static constexpr u8 kAllNews = 0x3f;
@@ -91,6 +92,10 @@ private:
         u8 open = 0;  // the guest holds its end
         Flags<News> news;
         u64 sent = 0;  // of the first buffer in the transmit queue
+        // Of the host's side, as the driver was told, or is about to be.
+        u8 held = 1;
+        u8 plugged = 1;
+        u32 size = 0;  // columns, rows << 16; 0: not known
     };
     struct State {
         u8 ready = 0;  // the driver wants to be told of ports
@@ -100,7 +105,7 @@ private:
         std::atomic<u8> events = 0;
         std::atomic<bool> held = true;
         std::atomic<bool> plugged = true;
-        std::atomic<u32> size = 0;  // columns, rows << 16; 0: not known
+        std::atomic<u32> size = 0;  // as in PortState
     };
     struct Role {
         enum class Kind : u8 { Receive, Transmit, ControlReceive, ControlTransmit, Nothing } kind;
@@ -111,6 +116,7 @@ private:
     [[nodiscard]] bool multiport() const { return core().negotiated(kFeatureMultiport); }
     [[nodiscard]] Role role_of(unsigned queue) const;
     [[nodiscard]] static unsigned receive_queue_of(unsigned port) { return port == 0 ? 0 : 2 * port + 2; }
+    [[nodiscard]] State reset_state() const;
     void note(unsigned port, HostEvent event);
     void look_at(unsigned port, Flags<HostEvent> events);
     // Whether the guest takes input.

@@ -30,6 +30,15 @@ public:
     std::size_t room = kEndless;
     std::string given;
     std::string waiting;
+
+    void copy(const FakeWire& from) {
+        room = from.room;
+        given = from.given;
+        waiting = from.waiting;
+    }
+    [[nodiscard]] bool same(const FakeWire& other) const {
+        return room == other.room && given == other.given && waiting == other.waiting;
+    }
 };
 
 // The terminal's transmit queue is what hostile drivers play with.
@@ -54,10 +63,11 @@ struct ConsoleKit {
         const auto port = static_cast<unsigned>(choices.below(3));
         FakeWire& wire = wires[port];
         switch (choices.below(6)) {
-            case 0: device.set_held(port, choices.coin()); break;
-            case 1: device.set_plugged(port, choices.below(4) != 0); break;
+            case 0: host[port].held = choices.coin(); break;
+            case 1: host[port].plugged = choices.below(4) != 0; break;
             case 2:
-                device.resize(port, static_cast<u16>(choices.bits()), static_cast<u16>(choices.bits()));
+                host[port].columns = static_cast<u16>(choices.bits());
+                host[port].rows = static_cast<u16>(choices.bits());
                 break;
             case 3:
                 wire.room = choices.below(3000);
@@ -69,10 +79,51 @@ struct ConsoleKit {
                 device.input(port);
                 break;
         }
+        tell(port);
     }
+    void tell(unsigned port) {
+        device.set_held(port, host[port].held);
+        device.set_plugged(port, host[port].plugged);
+        device.resize(port, host[port].columns, host[port].rows);
+    }
+    std::vector<virtio::Segment> any_request(virtio::BenchRam& ram, u64 at, unsigned queue,
+                                             testing_rig::Choices& choices) {
+        prepare(ram, at);
+        if (queue == kControlTransmitQueue) return {{.address = at, .length = 8, .writable = false}};
+        *ram.at(at + choices.below(3000)) = std::byte{1};
+        return {{.address = at, .length = 3000, .writable = queue % 2 == 0}};
+    }
+    void copy_surroundings(const ConsoleKit& from) {
+        host = from.host;
+        counter = from.counter;
+        for (unsigned port = 0; port < wires.size(); ++port) {
+            wires[port].copy(from.wires[port]);
+            tell(port);
+        }
+        device.run_backend();
+    }
+    [[nodiscard]] bool same_surroundings(const ConsoleKit& other) const {
+        return std::ranges::equal(wires, other.wires,
+                                  [](const FakeWire& a, const FakeWire& b) { return a.same(b); });
+    }
+    [[nodiscard]] u64 seen() const {
+        u64 seen = 0;
+        for (const FakeWire& wire : wires) seen += wire.given.size() * 1'000'000 + wire.waiting.size();
+        return seen;
+    }
+    // Whether each port is held and plugged, and its size, are the host's.
+    static constexpr std::array<unsigned, 9> kKeptByReset = {2019, 2020, 2021, 2027, 2028,
+                                                             2029, 2035, 2036, 2037};
     void refresh() {
         for (unsigned port = 0; port < wires.size(); ++port) wires[port].room = FakeWire::kEndless;
     }
+    struct HostEnd {
+        bool held = true;
+        bool plugged = true;
+        u16 columns = 0;
+        u16 rows = 0;
+    };
+    std::array<HostEnd, 3> host{};
     unsigned counter = 0;
 };
 

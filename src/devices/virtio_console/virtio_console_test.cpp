@@ -256,6 +256,38 @@ TEST_F(VirtioConsoleTest, ASnapshotKnowsHowMuchOfABufferWasSent) {
     EXPECT_EQ(copy.wire(1).given, "56789");
 }
 
+// Brought back on a host where nobody holds one port, another is not there, and the window has another size.
+TEST_F(VirtioConsoleTest, ARestoredDriverIsToldWhatIsNotAsItWas) {
+    begin();
+    open(0);
+    open(1);
+    offer_control(8);
+    (void)told();
+    const auto saved = testing_rig::saved(bench);
+    Console<ConsoleKit> copy;
+    copy.device().set_held(1, false);
+    copy.device().set_plugged(2, false);
+    copy.device().resize(0, 132, 50);
+    ASSERT_TRUE(copy.bench.run()) << "long before";
+    copy.bench.copy_memory(bench);
+    ASSERT_TRUE(testing_rig::load(copy.bench, saved));
+    copy.bench.core().resume();
+    ASSERT_TRUE(copy.bench.run());
+    EXPECT_EQ(
+        copy.told(),
+        (Messages{{0, kResize, 1, std::string("\x84\0\x32\0", 4)}, {1, kOpen, 0, ""}, {2, kRemove, 1, ""}}));
+    ASSERT_TRUE(copy.send(5, "lost"));
+    EXPECT_EQ(copy.wire(1).given, "");
+}
+
+TEST_F(VirtioConsoleTest, ADriverThatIsNotReadyAfterAllIsToldNothingMore) {
+    ASSERT_TRUE(bench.start());
+    ASSERT_TRUE(say(0, 0, 1));
+    ASSERT_TRUE(say(0, 0, 0));
+    offer_control(8);
+    EXPECT_TRUE(told().empty());
+}
+
 TEST_F(VirtioConsoleTest, WhatNobodyHoldsTheOtherEndOfIsLost) {
     begin();
     open(1);

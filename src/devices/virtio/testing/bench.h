@@ -472,18 +472,23 @@ struct Bench {
 
     u64 negotiated = 0;
 
-    // Memory, the driver, and what is behind the device.
-    void copy_surroundings(Bench& from)
-        requires kContinues
-    {
+    // Memory and the driver.
+    void copy_memory(Bench& from) {
         std::ranges::copy(from.ram.bytes(), ram.bytes().begin());
-        kicker.kicks = from.kicker.kicks;
-        kicker.woken.store(from.kicker.woken.load());
         wires.levels = from.wires.levels;
         if constexpr (requires { port.copy_surroundings(from.port); }) port.copy_surroundings(from.port);
         negotiated = from.negotiated;
+        queues.clear();
         for (const auto& queue : from.queues) queues.push_back(std::make_unique<GuestQueue>(ram, *queue));
+    }
+    // And what is behind the device.
+    void copy_surroundings(Bench& from)
+        requires kContinues
+    {
+        copy_memory(from);
         kit.copy_surroundings(from.kit);
+        kicker.kicks = from.kicker.kicks;
+        kicker.woken.store(from.kicker.woken.load());
     }
     [[nodiscard]] bool same_surroundings(Bench& other) {
         if constexpr (requires { kit.same_surroundings(other.kit); })
