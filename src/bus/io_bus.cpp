@@ -112,9 +112,12 @@ bool IoBus::add_pieces(std::size_t owner) {
 void IoBus::rebuild(RangeId moved) {
     pieces_.clear();
     for (const Kind kind : {Kind::Fixed, Kind::Movable})
-        for (std::size_t n = 0; n < owners_.size(); ++n)
-            if (owners_[n].kind == kind && owners_[n].placed && !add_pieces(n) && n == moved)
+        for (std::size_t n = 0; n < owners_.size(); ++n) {
+            if (owners_[n].kind != kind) continue;
+            owners_[n].whole = owners_[n].placed && add_pieces(n);
+            if (n == moved && owners_[n].placed && !owners_[n].whole)
                 overlaps_.fetch_add(1, std::memory_order_relaxed);
+        }
 
     const u64 next = generation_.load(std::memory_order_relaxed) + 1;
     Table& table = tables_[next % 2];
@@ -130,6 +133,26 @@ void IoBus::rebuild(RangeId moved) {
     }
     table.count.store(pieces_.size(), std::memory_order_relaxed);
     generation_.store(next, std::memory_order_release);
+    tell_watchers();
+}
+
+void IoBus::watch(RangeId id, PlaceWatcher& watcher) {
+    const std::scoped_lock guard(mutex_);
+    owners_[id].watcher = &watcher;
+    tell_watchers();
+}
+
+void IoBus::tell_watchers() {
+    for (Owner& owner : owners_)
+        if (owner.watcher != nullptr && owner.told && !(owner.whole && owner.told == owner.base)) {
+            owner.told.reset();
+            owner.watcher->on_place(std::nullopt);
+        }
+    for (Owner& owner : owners_)
+        if (owner.watcher != nullptr && !owner.told && owner.whole) {
+            owner.told = owner.base;
+            owner.watcher->on_place(owner.base);
+        }
 }
 
 // --- Accesses ---

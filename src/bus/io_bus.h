@@ -32,6 +32,19 @@ public:
                           const char* device) = 0;
 };
 
+// Hears where a range is: for who answers for some of it instead of the bus.
+class PlaceWatcher {
+public:
+    PlaceWatcher() = default;
+    PlaceWatcher(const PlaceWatcher&) = delete;
+    PlaceWatcher& operator=(const PlaceWatcher&) = delete;
+    virtual ~PlaceWatcher() = default;
+    // All of the range answers, from `base` on; nothing: it is nowhere, or others have some of its addresses.
+    // Called while the bus places ranges, and with what locks the caller of place() holds: calls nothing of
+    // either.
+    virtual void on_place(std::optional<u64> base) = 0;
+};
+
 class IoBus {
 public:
     // --- Building, before the first access.
@@ -44,6 +57,9 @@ public:
     // A range that is nowhere until it is placed. `size` is not 0.
     using RangeId = std::size_t;
     [[nodiscard]] RangeId add_movable(std::string name, u64 size, IoDevice& device, Lock& lock);
+    // Tells where the range is, from now on and before place() returns. Who lost a place hears it before
+    // anybody hears of having got it.
+    void watch(RangeId id, PlaceWatcher& watcher);
     void set_observer(BusObserver* observer) { observer_ = observer; }
 
     // --- Running. All thread-safe.
@@ -75,6 +91,9 @@ private:
         u64 base;
         IoDevice* device;  // null: reserved
         Lock* lock;
+        bool whole = false;  // placed, and nobody else has any of it; this and the next under mutex_
+        PlaceWatcher* watcher = nullptr;
+        std::optional<u64> told = std::nullopt;
     };
     // A stretch of addresses with one owner: all of a range, or what others leave of it.
     struct Piece {
@@ -102,6 +121,7 @@ private:
     Status add_fixed(Owner owner);
     void grow();
     void rebuild(RangeId moved);
+    void tell_watchers();
     // Adds what nobody has yet of the owner's range; false if that is not all of it.
     bool add_pieces(std::size_t owner);
     [[nodiscard]] Target find(u64 address, u64 size) const;

@@ -4,8 +4,11 @@
 #include <atomic>
 #include <gtest/gtest.h>
 #include <map>
+#include <optional>
 #include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace tessera {
 namespace {
@@ -197,6 +200,63 @@ TEST_F(IoBusTest, AnyArrangementAnswersAsTheRulesSay) {
             }
         }
     }
+}
+
+// What it was told, in order, together with what others were told.
+struct Diary final : PlaceWatcher {
+    using Entry = std::pair<char, std::optional<u64>>;
+    Diary(char own, std::vector<Entry>& all) : name(own), entries(all) {}
+    void on_place(std::optional<u64> base) override { entries.emplace_back(name, base); }
+    char name;
+    std::vector<Entry>& entries;
+};
+
+TEST_F(IoBusTest, WatchersHearWhereARangeIs) {
+    const auto id = bus.add_movable("one", 0x100, one, lock);
+    bus.place(id, 0x1000);
+    std::vector<Diary::Entry> said;
+    Diary diary('1', said);
+    bus.watch(id, diary);
+    bus.place(id, 0x1000);
+    bus.place(id, 0x2000);
+    bus.place(id, std::nullopt);
+    const std::vector<Diary::Entry> expected = {
+        {'1', 0x1000}, {'1', std::nullopt}, {'1', 0x2000}, {'1', std::nullopt}};
+    EXPECT_EQ(said, expected);
+}
+
+TEST_F(IoBusTest, ARangeOfWhichOthersHaveAPartIsNowhereToItsWatcher) {
+    ASSERT_TRUE(bus.add("fixed", 0x3080, 1, two, lock));
+    const auto first = bus.add_movable("first", 0x100, three, lock);
+    const auto id = bus.add_movable("one", 0x100, one, lock);
+    std::vector<Diary::Entry> said;
+    Diary diary('1', said);
+    bus.watch(id, diary);
+    bus.place(id, 0x3000);
+    EXPECT_TRUE(said.empty()) << "the fixed one has a byte of it";
+    bus.place(first, 0x40ff);
+    bus.place(id, 0x4000);
+    EXPECT_TRUE(said.empty()) << "the first one has a byte of it";
+    bus.place(first, 0x4100);
+    bus.place(first, 0x3fff);
+    const std::vector<Diary::Entry> expected = {{'1', 0x4000}, {'1', std::nullopt}};
+    EXPECT_EQ(said, expected);
+}
+
+TEST_F(IoBusTest, WhoLosesAPlaceHearsItBeforeWhoGetsIt) {
+    const auto later = bus.add_movable("two", 0x100, two, lock);
+    const auto first = bus.add_movable("one", 0x100, one, lock);
+    std::vector<Diary::Entry> said;
+    Diary of_later('2', said);
+    Diary of_first('1', said);
+    bus.watch(later, of_later);
+    bus.watch(first, of_first);
+    bus.place(first, 0x1000);
+    bus.place(later, 0x1000);  // which was added before it, and wins
+    bus.place(later, 0x2000);
+    const std::vector<Diary::Entry> expected = {{'1', 0x1000},       {'1', std::nullopt}, {'2', 0x1000},
+                                                {'2', std::nullopt}, {'2', 0x2000},       {'1', 0x1000}};
+    EXPECT_EQ(said, expected);
 }
 
 // CPUs access what does not move while another one moves the rest: they always find it.

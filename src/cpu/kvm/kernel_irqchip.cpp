@@ -41,18 +41,6 @@ constexpr u32 pic_id(bool slave) {
     return slave ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER;
 }
 
-Status call_doorbell(int vm, int event, const DoorbellPlace& place, u32 flags) {
-    kvm_ioeventfd call{};
-    call.datamatch = place.value;
-    call.addr = place.address;
-    call.len = place.size;
-    call.fd = event;
-    call.flags = flags | (place.port ? u32{KVM_IOEVENTFD_FLAG_PIO} : 0) |
-                 (place.has_value ? u32{KVM_IOEVENTFD_FLAG_DATAMATCH} : 0);
-    if (ioctl(vm, KVM_IOEVENTFD, &call) < 0) return call_failed("KVM_IOEVENTFD");
-    return {};
-}
-
 }  // namespace
 
 Result<KernelIrqchip> KernelIrqchip::create(int vm, Kind kind) {
@@ -280,14 +268,6 @@ Result<std::vector<u8>> take_timer_interrupts(int vcpu, kvm_run& run) {
     (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (!masked) return std::unexpected(std::move(masked.error()));
     return ended;
-}
-
-Status add_doorbell(int vm, int event, const DoorbellPlace& place) {
-    return call_doorbell(vm, event, place, 0);
-}
-
-Status remove_doorbell(int vm, int event, const DoorbellPlace& place) {
-    return call_doorbell(vm, event, place, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }
 
 }  // namespace tessera::kvm

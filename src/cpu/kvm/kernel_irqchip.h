@@ -96,17 +96,4 @@ private:
 // to tell the I/O APIC (Kind::Split). GAP: a triple fault that KVM has noticed and not told is an error here.
 [[nodiscard]] Result<std::vector<u8>> take_timer_interrupts(int vcpu, kvm_run& run);
 
-// --- Writes of the guest that end as an event, without an exit (ioeventfd).
-
-struct DoorbellPlace {
-    u64 address = 0;
-    u32 size = 0;  // 1, 2, 4 or 8; 0: any, where the host has KVM_CAP_IOEVENTFD_ANY_LENGTH
-    bool port = false;
-    // Only this value counts.
-    bool has_value = false;
-    u64 value = 0;
-};
-[[nodiscard]] Status add_doorbell(int vm, int event, const DoorbellPlace& place);
-[[nodiscard]] Status remove_doorbell(int vm, int event, const DoorbellPlace& place);
-
 }  // namespace tessera::kvm

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <thread>
 
+#include "cpu/kvm/doorbells.h"
 #include "cpu/kvm/testing/chip_vm.h"
 
 namespace tessera::kvm {
@@ -110,12 +111,27 @@ TEST_F(KernelIrqchipTest, ADoorbellIsHungUpAndTakenDown) {
     ChipVm* vm = make(Kind::Split);
     if (vm == nullptr) return;
     const File event(eventfd(0, EFD_CLOEXEC));
-    const DoorbellPlace place{
-        .address = 0xfebf'0000, .size = 2, .port = false, .has_value = true, .value = 1};
-    ASSERT_TRUE(add_doorbell(vm->vm.get(), event.get(), place));
-    EXPECT_FALSE(add_doorbell(vm->vm.get(), event.get(), place)) << "the same place twice";
-    EXPECT_TRUE(remove_doorbell(vm->vm.get(), event.get(), place));
-    EXPECT_FALSE(remove_doorbell(vm->vm.get(), event.get(), place));
+    KernelDoorbells doorbells(vm->vm.get());
+    const Doorbell bell{.address = 0xfebf'0000, .width = 4, .value = 1};
+    ASSERT_TRUE(doorbells.hang(bell, event.get()));
+    EXPECT_FALSE(doorbells.hang(bell, event.get())) << "the same place twice";
+    EXPECT_TRUE(doorbells.hang({.address = 0xfebf'0000, .width = 4, .value = 2}, event.get()));
+    doorbells.take_down(bell, event.get());
+    EXPECT_TRUE(doorbells.hang(bell, event.get()));
+}
+
+TEST_F(KernelIrqchipTest, SoManyDoorbellsHangAndNoMore) {
+    ChipVm* vm = make(Kind::Split);
+    if (vm == nullptr) return;
+    const File event(eventfd(0, EFD_CLOEXEC));
+    KernelDoorbells doorbells(vm->vm.get());
+    const auto bell = [](unsigned n) { return Doorbell{.address = 0xfeb0'0000 + u64{4} * n, .width = 2}; };
+    for (unsigned n = 0; n < KernelDoorbells::kMost; ++n) ASSERT_TRUE(doorbells.hang(bell(n), event.get()));
+    EXPECT_FALSE(doorbells.hang(bell(KernelDoorbells::kMost), event.get()));
+    doorbells.take_down(bell(7), event.get());
+    doorbells.take_down(bell(7), event.get());  // in vain: makes no room
+    EXPECT_TRUE(doorbells.hang(bell(KernelDoorbells::kMost), event.get()));
+    EXPECT_FALSE(doorbells.hang(bell(7), event.get()));
 }
 
 // The one thing about a local APIC that KVM_GET_LAPIC does not tell.

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "cpu/kvm/cpuid.h"
+#include "cpu/kvm/doorbells.h"
 #include "cpu/kvm/interpreter.h"
 #include "cpu/kvm/kvm_cpu.h"
 
@@ -44,6 +45,7 @@ public:
         : world(its_world),
           host(std::move(its_host)),
           vm(std::move(its_vm)),
+          doorbells(vm.fd()),
           dirty(std::move(its_dirty)),
           interpreter(world, config.cpus),
           parts{.world = world,
@@ -57,6 +59,7 @@ public:
     CpuWorld world;
     Host host;
     KernelVm vm;
+    KernelDoorbells doorbells;
     std::unique_ptr<DirtyLog> dirty;
     Interpreter interpreter;
     VmParts parts;
@@ -118,6 +121,10 @@ void KvmEngine::connect(unsigned index, CpuInterrupts& interrupts) {
 
 const KernelVm& KvmEngine::vm() const {
     return impl_->vm;
+}
+
+DoorbellHost& KvmEngine::doorbells() {
+    return impl_->doorbells;
 }
 
 int KvmEngine::vcpu_fd(unsigned index) const {

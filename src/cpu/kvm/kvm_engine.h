@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "bus/doorbell.h"
 #include "cpu/cpu.h"
 #include "cpu/kvm/dirty_log.h"
 #include "cpu/kvm/host.h"
@@ -47,6 +48,7 @@ public:
     void connect(unsigned index, CpuInterrupts& interrupts) override;
 
     [[nodiscard]] const KernelVm& vm() const;
+    [[nodiscard]] DoorbellHost& doorbells();
     // Of a vCPU, for its chips in the kernel.
     [[nodiscard]] int vcpu_fd(unsigned index) const;
     // Gives every vCPU the TSC of now, as its run() does: for those whose deadlines the kernel keeps. While

@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "bus/doorbell.h"
 #include "bus/io_device.h"
 #include "bus/irq_line.h"
 #include "devices/virtio/core.h"
@@ -27,6 +28,9 @@ public:
     IoStatus write(u64 offset, std::span<const std::byte> in) override;
 
     [[nodiscard]] Core& core() { return core_; }
+    [[nodiscard]] static Doorbell doorbell(unsigned queue) {
+        return {.address = static_cast<u64>(MmioRegister::QueueNotify), .width = sizeof(u32), .value = queue};
+    }
 
     // Requests in flight may go on for a while: Core::draining().
     void reset();

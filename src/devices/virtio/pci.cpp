@@ -10,7 +10,6 @@ namespace tessera::virtio {
 
 namespace {
 
-constexpr unsigned kRegistersBar = 0;
 constexpr unsigned kMsixBar = 1;
 // Snapshot fields; the core's are up to 1100, the devices' from 2000.
 constexpr unsigned kConfigField = 1200;
@@ -111,7 +110,7 @@ u8 Pci::add_structure(PciStructure kind, u64 offset, u32 length, std::span<const
     const std::size_t size = kCapabilitySize + more.size();
     body[0] = static_cast<u8>(size);
     body[1] = static_cast<u8>(kind);
-    body[kCapabilityBar - 2] = kRegistersBar;
+    body[kCapabilityBar - 2] = u8{kRegistersBar};
     put32(body, kCapabilityOffset - 2, static_cast<u32>(offset));
     put32(body, kCapabilityLength - 2, length);
     if (!more.empty()) std::memcpy(&body[kCapabilityData - 2], more.data(), more.size());

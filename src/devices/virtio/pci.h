@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "bus/doorbell.h"
 #include "bus/io_device.h"
 #include "devices/pci/config_space.h"
 #include "devices/pci/msix.h"
@@ -19,6 +20,7 @@ class Pci final : public pci::PciFunction,
                   private TransportPort,
                   private pci::ConfigWatcher {
 public:
+    static constexpr unsigned kRegistersBar = 0;
     static constexpr u64 kBarSize = 0x4000;
     static constexpr u64 kCommonOffset = 0x0000;
     static constexpr u64 kIsrOffset = 0x1000;
@@ -37,6 +39,10 @@ public:
     [[nodiscard]] Core& core() { return core_; }
     [[nodiscard]] IoDevice& registers() { return *this; }  // BAR 0
     [[nodiscard]] pci::Msix& msix() { return msix_; }      // BAR 1
+    // In BAR kRegistersBar, as drivers write it; they may write 32 bits as well.
+    [[nodiscard]] static Doorbell doorbell(unsigned queue) {
+        return {.address = kNotifyOffset + u64{queue} * kNotifyMultiplier, .width = sizeof(u16)};
+    }
 
     void visit_state(StateVisitor& v);
     Status load(StateVisitor& v);

@@ -74,6 +74,19 @@ TEST(VirtioPciTest, RegistersAreReachedThroughConfigurationSpace) {
     EXPECT_EQ(bench.port.status(), 0);
 }
 
+// What rings without the bus has to be what a driver finds through the capability [VIRTIO-1.2 4.1.4.4].
+TEST(VirtioPciTest, ADoorbellIsWhereTheNotifyStructureSays) {
+    PinBench bench;
+    const auto notify = find(bench, 2);
+    ASSERT_TRUE(notify);
+    for (const unsigned queue : {0U, 1U}) {
+        const Doorbell bell = Pci::doorbell(queue);
+        EXPECT_EQ(bell.address, notify->offset + 4U * queue);
+        EXPECT_EQ(bell.width, 2U);
+        EXPECT_FALSE(bell.value);
+    }
+}
+
 TEST(VirtioPciTest, TheIsrTellsOnceAndLowersThePin) {
     PinBench bench;
     ASSERT_TRUE(bench.start());

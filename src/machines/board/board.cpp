@@ -275,13 +275,23 @@ Status Board::need_io_loop() {
 Status Board::add_virtio() {
     if (virtio_device_count(config_) == 0) return {};
     if (auto status = need_io_loop(); !status) return status;
-    auto part = VirtioPart::create({.vm = vm_, .memory = memory_, .loop = *config_.io_loop}, config_);
+    // Who watches the bus is to see everything.
+    using Doorbells = VirtioPart::Around::Doorbells;
+    auto part = VirtioPart::create(
+        {.vm = vm_,
+         .memory = memory_,
+         .loop = *config_.io_loop,
+         .doorbells = config_.mmio_observer != nullptr ? Doorbells::ByBus : Doorbells::ByEngine},
+        config_);
     if (!part) return std::unexpected(std::move(part.error()));
     virtio_ = std::move(*part);
     if (pci_ == nullptr) return virtio_->attach_mmio(mmio_, locked_io_apic_);
-    for (const VirtioPart::Function& function : virtio_->make_functions())
+    for (const VirtioPart::Function& function : virtio_->make_functions()) {
         if (auto status = pci_->attach(function.name, *function.function, *function.lock); !status)
             return status;
+        if (function.place_watcher != nullptr)
+            pci_->watch_bar(*function.function, virtio::Pci::kRegistersBar, *function.place_watcher);
+    }
     return {};
 }
 
@@ -451,6 +461,18 @@ Status Board::power_on() {
     const auto cpus = engines_->cpus();
     for (std::size_t i = 0; i < cpus.size(); ++i)
         cpus[i]->set_state(i == 0 ? start->bootstrap : start->application);
+    return {};
+}
+
+// A doorbell that was rung is heard while its interrupt still goes where the guest's CPUs would take it.
+Status Board::on_halt() {
+    if (virtio_ != nullptr) virtio_->settle_doorbells();
+    return engines_->take_chips();
+}
+
+Status Board::on_go_on() {
+    if (auto status = engines_->give_chips(); !status) return status;
+    if (virtio_ != nullptr) virtio_->use_doorbells(engines_->doorbells());
     return {};
 }
 

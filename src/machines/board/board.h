@@ -57,8 +57,8 @@ public:
     [[nodiscard]] std::span<Cpu* const> cpus() override { return engines_->cpus(); }
     [[nodiscard]] EngineKind engine() const override { return engines_->engine(); }
     Status use_engine(EngineKind engine) override { return engines_->use(engine); }
-    Status on_halt() override { return engines_->take_chips(); }
-    Status on_go_on() override { return engines_->give_chips(); }
+    Status on_halt() override;
+    Status on_go_on() override;
     Status power_on() override;
     void press_power_button() override;
 

@@ -16,6 +16,11 @@ void DeviceWorker::ask(u64 what) {
     if ((before & kPosted) == 0) loop_.post([this] { work(); });
 }
 
+void DeviceWorker::ring(unsigned queue) {
+    const u64 before = pending_.fetch_or(u64{1} << queue | kPosted, std::memory_order_acq_rel);
+    if ((before & kPosted) == 0) work();
+}
+
 void DeviceWorker::work() {
     for (unsigned turn = 0; turn < kTurns; ++turn) {
         u64 what = pending_.fetch_and(kPosted, std::memory_order_acq_rel) & ~kPosted;
@@ -44,6 +49,7 @@ u64 DeviceWorker::do_once(u64 what) {
     // The lock is let go between queues, for CPUs that want a register.
     for (u64 queues = what & ~kBackend; queues != 0; queues &= queues - 1) {
         const auto queue = static_cast<unsigned>(std::countr_zero(queues));
+        if (bells_ != nullptr) bells_->hang_up(queue);
         const LockGuard guard(device_);
         if (queued_->service(queue)) again |= u64{1} << queue;
     }

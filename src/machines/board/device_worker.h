@@ -9,6 +9,7 @@
 #include "backends/event_loop/event_loop.h"
 #include "bus/lock.h"
 #include "bus/queued_device.h"
+#include "machines/board/queue_bells.h"
 
 namespace tessera {
 
@@ -20,6 +21,10 @@ public:
 
     void kick(unsigned queue) override { ask(u64{1} << queue); }
     void wake() override { ask(kBackend); }
+    // As kick(), on the loop's thread and without the device's lock: the work begins at once.
+    void ring(unsigned queue);
+    // Are told which queues are worked for. Before the first kick; null: none.
+    void connect_bells(QueueBells* bells) { bells_ = bells; }
 
     // Waits until a reset is complete: nothing of the device is in flight any more. Not with its lock held,
     // not on the loop's thread.
@@ -41,6 +46,7 @@ private:
     EventLoop& loop_;
     Lock& device_;
     QueuedDevice* queued_ = nullptr;
+    QueueBells* bells_ = nullptr;
     std::atomic<u64> pending_ = 0;
     std::mutex mutex_;
     std::condition_variable drained_;

@@ -67,6 +67,23 @@ TEST_F(DeviceWorkerTest, EveryKickIsWorkedOff) {
     EXPECT_GE(line.rises, 1U);
 }
 
+// As with a doorbell that the engine answers.
+TEST_F(DeviceWorkerTest, ARingIsWorkedOffAtOnce) {
+    const std::vector<Segment> pieces = {{0x10'0000, 8, true}};
+    worker.wait_until_idle();
+    for (unsigned n = 0; n < 100; ++n) {
+        ASSERT_TRUE(queue.add(pieces));
+        bool taken = false;
+        ASSERT_TRUE(loop->run([&] {
+            worker.ring(0);
+            taken = queue.take().has_value();
+        }));
+        EXPECT_TRUE(taken) << n;
+    }
+    // A driver's bell that the device does not know is nobody's.
+    ASSERT_TRUE(loop->run([&] { worker.ring(QueuedDevice::kMostQueues - 1); }));
+}
+
 TEST_F(DeviceWorkerTest, ADrainWaitsForTheBackend) {
     {
         const LockGuard guard(lock);

@@ -71,6 +71,10 @@ Status Engines::add_kernel_chips(const kvm::KvmEngine& kvm) {
     return {};
 }
 
+DoorbellHost* Engines::doorbells() {
+    return engine_ == EngineKind::Kvm ? &kvm_->doorbells() : nullptr;
+}
+
 Status Engines::take_chips() {
     if (kernel_chips_ == nullptr || !kernel_chips_->in_kernel()) return {};
     std::vector<s64> tsc_offsets;

@@ -32,6 +32,9 @@ public:
     // CPUs does no harm. Fails with nothing changed.
     [[nodiscard]] Status use(EngineKind engine);
 
+    // Of the engine that is in use; null: it has none.
+    [[nodiscard]] DoorbellHost* doorbells();
+
     // While the CPUs run, chips may stand in the kernel; while they stand still the chips are ours.
     [[nodiscard]] Status take_chips();
     [[nodiscard]] Status give_chips();

@@ -1,7 +1,9 @@
 #include "machines/board/pci_part.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
+#include "base/assert.h"
 #include "devices/pci/placement.h"
 
 namespace tessera {
@@ -57,6 +59,13 @@ Status PciPart::attach_behind_port(const std::string& name, pci::PciFunction& fu
         return status;
     port.secondary().connect(root_, slot, port);
     return port.secondary().attach(name, {.device = 0}, function, lock);
+}
+
+void PciPart::watch_bar(const pci::PciFunction& function, unsigned bar, PlaceWatcher& watcher) {
+    const auto seat = std::ranges::find(root_.seats(), &function, [](const auto& s) { return s->function; });
+    TESSERA_ASSERT(seat != root_.seats().end() && (*seat)->ranges.at(bar),
+                   "the board watches what it attached");
+    around_.mmio.watch(*(*seat)->ranges.at(bar), watcher);
 }
 
 Status PciPart::power_on() {

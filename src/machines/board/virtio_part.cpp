@@ -160,6 +160,27 @@ void VirtioPart::plug_in() {
         if (item->plug_in) item->plug_in();
 }
 
+void VirtioPart::add_bells(Item& item, unsigned queues, QueueBells::DoorbellOf doorbell_of) const {
+    if (around_.doorbells == Around::Doorbells::ByBus) return;
+    item.bells = std::make_unique<QueueBells>(around_.loop, queues, doorbell_of,
+                                              [&item](unsigned queue) { item.worker.ring(queue); });
+    item.worker.connect_bells(item.bells.get());
+}
+
+void VirtioPart::use_doorbells(DoorbellHost* host) {
+    doorbells_used_ = host != nullptr;
+    for (const auto& item : items_)
+        if (item->bells != nullptr) item->bells->use(host);
+}
+
+void VirtioPart::settle_doorbells() {
+    if (!doorbells_used_) return;
+    (void)around_.loop.run([this] {
+        for (const auto& item : items_)
+            if (item->bells != nullptr) item->bells->listen();
+    });
+}
+
 Status VirtioPart::attach_mmio(IoBus& bus, IrqSink& pins) {
     if (items_.size() > kMostVirtioMmio)
         return fail(Errc::InvalidArgument,
@@ -171,10 +192,12 @@ Status VirtioPart::attach_mmio(IoBus& bus, IrqSink& pins) {
         item->mmio = std::make_unique<virtio::Mmio>(*item->device, around_.memory, item->worker,
                                                     IrqLine(pins, kVirtioMmioFirstPin + place));
         item->worker.connect(item->mmio->core());
-        if (auto status = bus.add("virtio " + item->name, kVirtioMmioBase + place * kVirtioMmioStep,
-                                  virtio::Mmio::kSize, *item->mmio, item->lock);
+        const u64 base = kVirtioMmioBase + place * kVirtioMmioStep;
+        if (auto status = bus.add("virtio " + item->name, base, virtio::Mmio::kSize, *item->mmio, item->lock);
             !status)
             return status;
+        add_bells(*item, item->mmio->core().queue_count(), &virtio::Mmio::doorbell);
+        if (item->bells != nullptr) item->bells->on_place(base);
         ++place;
     }
     plug_in();
@@ -186,8 +209,11 @@ std::vector<VirtioPart::Function> VirtioPart::make_functions() {
     for (const auto& item : items_) {
         item->pci = std::make_unique<virtio::Pci>(*item->device, around_.memory, item->worker);
         item->worker.connect(item->pci->core());
-        functions.push_back(
-            {.name = "virtio " + item->name, .function = item->pci.get(), .lock = &item->lock});
+        add_bells(*item, item->pci->core().queue_count(), &virtio::Pci::doorbell);
+        functions.push_back({.name = "virtio " + item->name,
+                             .function = item->pci.get(),
+                             .lock = &item->lock,
+                             .place_watcher = item->bells.get()});
     }
     plug_in();
     return functions;
@@ -205,8 +231,10 @@ void VirtioPart::reset() {
     }
 }
 
-// Backends go quiet first; then nobody asks for work, and what was asked for is done.
+// Backends and doorbells go quiet first; then nobody asks for work, and what was asked for is done.
 VirtioPart::~VirtioPart() {
+    for (const auto& item : items_)
+        if (item->bells != nullptr) item->bells->end();
     for (const auto& item : items_)
         if (item->unplug && (item->mmio != nullptr || item->pci != nullptr)) item->unplug();
     reset();

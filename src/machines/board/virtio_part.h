@@ -9,6 +9,7 @@
 
 #include "backends/event_loop/event_loop.h"
 #include "base/result.h"
+#include "bus/doorbell.h"
 #include "bus/io_bus.h"
 #include "bus/irq_line.h"
 #include "devices/virtio/mmio.h"
@@ -18,6 +19,7 @@
 #include "devices/virtio_rng/virtio_rng.h"
 #include "machines/board/console_cable.h"
 #include "machines/board/device_worker.h"
+#include "machines/board/queue_bells.h"
 #include "machines/machine.h"
 #include "memory/memory_map.h"
 #include "vm/host_timers.h"
@@ -52,6 +54,7 @@ public:
         Vm& vm;
         MemoryMap& memory;
         EventLoop& loop;  // of the workers
+        enum class Doorbells : u8 { ByBus, ByEngine } doorbells;
     };
     // Devices in the order in which a guest is to find them.
     static Result<std::unique_ptr<VirtioPart>> create(const Around& around, const MachineConfig& config);
@@ -64,10 +67,17 @@ public:
     Status attach_mmio(IoBus& bus, IrqSink& pins);
     struct Function {
         std::string name;
-        pci::PciFunction* function;
+        virtio::Pci* function;
         Lock* lock;
+        // Is to be told where BAR virtio::Pci::kRegistersBar is; null: nobody.
+        PlaceWatcher* place_watcher;
     };
     [[nodiscard]] std::vector<Function> make_functions();
+
+    // Who answers the devices' doorbells; null: the bus. While no CPU runs.
+    void use_doorbells(DoorbellHost* host);
+    // Carries out what the guest has rung. No CPU runs; not on the loop's thread with a lock held.
+    void settle_doorbells();
 
     // Power-on. Waits for what is in flight, so that nothing writes to memory afterwards. No CPU runs, no
     // lock is held.
@@ -83,6 +93,7 @@ private:
         std::unique_ptr<virtio::Device> device;
         std::unique_ptr<virtio::Mmio> mmio;
         std::unique_ptr<virtio::Pci> pci;
+        std::unique_ptr<QueueBells> bells;
         std::function<void()> plug_in;  // to what is behind it, if that calls the device; and apart again
         std::function<void()> unplug;
     };
@@ -96,12 +107,14 @@ private:
                      std::span<const PortConfig> ports);
     // Once there is a transport around them.
     void plug_in();
+    void add_bells(Item& item, unsigned queues, QueueBells::DoorbellOf doorbell_of) const;
     Item& add(std::string name);
 
     Around around_;
     HostEntropy entropy_;
     HostPageReleaser page_releaser_;
     std::vector<std::unique_ptr<Item>> items_;
+    bool doorbells_used_ = false;
 };
 
 }  // namespace tessera

@@ -1,0 +1,82 @@
+#include "machines/board/queue_bells.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <utility>
+
+namespace tessera {
+
+QueueBells::QueueBells(EventLoop& loop, unsigned queues, DoorbellOf doorbell_of, Ring ring)
+    : loop_(loop), doorbell_of_(doorbell_of), ring_(std::move(ring)), bells_(queues) {}
+
+void QueueBells::end() {
+    use(nullptr);
+    // A loop that has ended hears nothing any more.
+    (void)loop_.run([this] {
+        for (const Bell& bell : bells_)
+            if (bell.event.is_open()) loop_.forget(bell.event.get());
+    });
+}
+
+void QueueBells::use(DoorbellHost* host) {
+    const std::scoped_lock guard(mutex_);
+    if (in_use_ == (host != nullptr)) return;
+    in_use_ = host != nullptr;
+    if (in_use_) host_ = host;
+    update_missing();
+}
+
+void QueueBells::on_place(std::optional<u64> base) {
+    const std::scoped_lock guard(mutex_);
+    for (Bell& bell : bells_) {
+        if (!bell.hung) continue;
+        host_->take_down(*bell.hung, bell.event.get());
+        bell.hung.reset();
+    }
+    base_ = base;
+    update_missing();
+}
+
+void QueueBells::update_missing() {
+    u64 missing = 0;
+    if (in_use_ && base_)
+        for (unsigned queue = 0; queue < bells_.size(); ++queue)
+            if (!bells_[queue].hung) missing |= bit(queue);
+    missing_.store(missing, std::memory_order_relaxed);
+}
+
+void QueueBells::hang_up(unsigned queue) {
+    if (queue >= bells_.size() || (missing_.load(std::memory_order_relaxed) & bit(queue)) == 0) return;
+    const bool opened = open(queue);
+    const std::scoped_lock guard(mutex_);
+    // It may have been moved away meanwhile. What fails now is not tried again at this place.
+    if ((missing_.fetch_and(~bit(queue), std::memory_order_relaxed) & bit(queue)) == 0 || !opened) return;
+    Doorbell bell = doorbell_of_(queue);
+    bell.address += *base_;
+    if (host_->hang(bell, bells_[queue].event.get())) bells_[queue].hung = bell;
+}
+
+bool QueueBells::open(unsigned queue) {
+    File& event = bells_[queue].event;
+    if (event.is_open()) return true;
+    File made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!made.is_open() ||
+        !loop_.watch(made.get(), EPOLLIN, [this, queue](u32 /*events*/) { listen(queue); }))
+        return false;
+    event = std::move(made);
+    return true;
+}
+
+void QueueBells::listen(unsigned queue) {
+    u64 rung = 0;
+    if (read(bells_[queue].event.get(), &rung, sizeof rung) == static_cast<ssize_t>(sizeof rung))
+        ring_(queue);
+}
+
+void QueueBells::listen() {
+    for (unsigned queue = 0; queue < bells_.size(); ++queue)
+        if (bells_[queue].event.is_open()) listen(queue);
+}
+
+}  // namespace tessera
