@@ -20,8 +20,8 @@
 //         What a snapshot of the chip does not hold, such as memory, for "continues like the original".
 //     bool same_surroundings(const PitRig& other) const;
 //         Whether both chips have done the same to it since.
-//     static constexpr bool kContinues = false;
-//         Skips "continues like the original".
+//     void end_what_a_snapshot_ends();
+//         What a snapshot cannot hold, and ends for the copy (say why), ends in the original as well.
 //     static constexpr std::array<unsigned, 1> kKeptByReset = {9};
 //         Field ids that reset() must not touch.
 #pragma once

@@ -101,7 +101,7 @@ bool VirtioVsock::transmit(unsigned queue) {
     bool more = true;
     for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
         // [VIRTIO-1.2 5.10.6.1] What cannot be answered has to wait; the receive queue calls again.
-        if (refusal_count_ == kMostRefusals) {
+        if (state_.refusal_count == kMostRefusals) {
             more = false;
             continue;
         }
@@ -138,11 +138,15 @@ void VirtioVsock::take_packet() {
 }
 
 void VirtioVsock::refuse(const Header& header) {
-    refusals_[refusal_count_++] = {.cid = header.destination_cid,
-                                   .guest_port = header.source_port,
-                                   .port = header.destination_port,
-                                   .type = header.type};
+    add_refusal(state_, {.cid = header.destination_cid,
+                         .guest_port = header.source_port,
+                         .port = header.destination_port,
+                         .type = header.type});
     core().kicker().kick(kReceiveQueue);
+}
+
+void VirtioVsock::add_refusal(State& s, const Refusal& refusal) {
+    if (s.refusal_count < kMostRefusals) s.refusals[s.refusal_count++] = refusal;
 }
 
 void VirtioVsock::request(const Header& header) {
@@ -309,11 +313,11 @@ VirtioVsock::Connection* VirtioVsock::next_speaker() {
 bool VirtioVsock::receive(unsigned queue) {
     virtio::Queue& ring = core().queue(queue);
     ring.stop_kicks();
-    const bool was_full = refusal_count_ == kMostRefusals;
+    const bool was_full = state_.refusal_count == kMostRefusals;
     bool more = true;
     for (unsigned i = 0; more && i < kChainsPerTurn; ++i) {
-        Connection* const speaker = refusal_count_ == 0 ? next_speaker() : nullptr;
-        if (refusal_count_ == 0 && speaker == nullptr) {
+        Connection* const speaker = state_.refusal_count == 0 ? next_speaker() : nullptr;
+        if (state_.refusal_count == 0 && speaker == nullptr) {
             more = false;
             continue;
         }
@@ -329,7 +333,7 @@ bool VirtioVsock::receive(unsigned queue) {
                 core().push(queue, chain_, written);
             continue;
         }
-        const Refusal refusal = refusals_[refusal_count_ - 1];
+        const Refusal refusal = state_.refusals[state_.refusal_count - 1U];
         const u32 written = write({.source_cid = refusal.cid,
                                    .destination_cid = guest_cid_,
                                    .source_port = refusal.port,
@@ -337,11 +341,11 @@ bool VirtioVsock::receive(unsigned queue) {
                                    .type = refusal.type,
                                    .operation = std::to_underlying(Operation::Reset)},
                                   {});
-        if (written != 0) --refusal_count_;
+        if (written != 0) --state_.refusal_count;
         core().push(queue, chain_, written);
     }
     core().signal(queue);
-    if (was_full && refusal_count_ != kMostRefusals) core().kicker().kick(kTransmitQueue);
+    if (was_full && state_.refusal_count != kMostRefusals) core().kicker().kick(kTransmitQueue);
     return more;
 }
 
@@ -439,30 +443,57 @@ bool VirtioVsock::tell_event(unsigned queue) {
 bool VirtioVsock::stop() {
     backend_.close_all();
     connections_->fill({});
-    refusal_count_ = 0;
     speaker_ = 0;
     state_ = {};
     return true;
 }
 
 void VirtioVsock::visit(StateVisitor& v, State& s) {
-    auto& [next_host_port, reset_due] = s;
+    constexpr unsigned kFirstRefusal = kFirstField + 16;
+    auto& [next_host_port, reset_due, refusal_count, refusals] = s;
     v.field(kFirstField, "next host port", next_host_port);
     v.field(kFirstField + 1, "reset due", reset_due);
+    v.field(kFirstField + 2, "refusal count", refusal_count);
+    for (unsigned i = 0; i < std::min<unsigned>(refusal_count, kMostRefusals); ++i) {
+        auto& [cid, guest_port, port, type] = refusals[i];
+        v.field(kFirstRefusal + 4 * i, "refusal CID", cid);
+        v.field(kFirstRefusal + 4 * i + 1, "refusal guest port", guest_port);
+        v.field(kFirstRefusal + 4 * i + 2, "refusal port", port);
+        v.field(kFirstRefusal + 4 * i + 3, "refusal type", type);
+    }
 }
 
 // [VIRTIO-1.2 5.10.6.7] Connections end with the host's sockets: a guest that is brought back elsewhere is
-// told to forget them.
+// told to forget them. Those it is only about to make, or has not heard the end of, are none it forgets:
+// these get a Reset each, as far as there is room.
+VirtioVsock::State VirtioVsock::without_connections() const {
+    State state = state_;
+    if (connections() != 0) state.reset_due = 1;
+    for (const Connection& connection : *connections_)
+        if (connection.phase == Phase::Opening || connection.phase == Phase::Dying)
+            add_refusal(state, {.cid = kHostCid,
+                                .guest_port = connection.guest_port,
+                                .port = connection.host_port,
+                                .type = kTypeStream});
+    return state;
+}
+
+void VirtioVsock::forget_connections() {
+    const State next = without_connections();
+    (void)stop();
+    state_ = next;
+}
+
 void VirtioVsock::visit_state(StateVisitor& v) {
-    State saved = state_;
-    if (connections() != 0) saved.reset_due = 1;
+    State saved = without_connections();
     visit(v, saved);
 }
 
 Status VirtioVsock::load(StateVisitor& v) {
     State next;
     visit(v, next);
-    if (v.corrupt() || next.next_host_port < kFirstHostPort || next.reset_due > 1)
+    if (v.corrupt() || next.next_host_port < kFirstHostPort || next.reset_due > 1 ||
+        next.refusal_count > kMostRefusals)
         return fail(Errc::CorruptState, "virtio vsock: the saved state holds values no device can have");
     (void)stop();
     state_ = next;

@@ -41,6 +41,9 @@ public:
     void events_waiting() override { core().kicker().wake(); }
 
     [[nodiscard]] unsigned connections() const;
+    // Ends all connections, and the guest is told to forget them: what a snapshot does to them. With the
+    // device's lock held; Core::resume() follows.
+    void forget_connections();
 
 private:
     static constexpr u16 kQueueSize = 256;
@@ -97,9 +100,13 @@ private:
     struct State {
         u32 next_host_port = kFirstHostPort;
         u8 reset_due = 0;  // the guest is to forget its connections
+        u8 refusal_count = 0;
+        std::array<Refusal, kMostRefusals> refusals{};
     };
 
     static void visit(StateVisitor& v, State& s);
+    [[nodiscard]] State without_connections() const;
+    static void add_refusal(State& s, const Refusal& refusal);
     [[nodiscard]] Connection* find(u32 guest_port, u32 host_port);
     [[nodiscard]] Connection* find(VsockId id);
     [[nodiscard]] Connection* free_connection();
@@ -139,8 +146,6 @@ private:
     std::unique_ptr<std::array<Connection, kMostConnections>> connections_ =
         std::make_unique<std::array<Connection, kMostConnections>>();
     unsigned speaker_ = 0;  // who spoke last
-    std::array<Refusal, kMostRefusals> refusals_{};
-    unsigned refusal_count_ = 0;
     VsockId next_id_ = 2;
     virtio::Chain chain_{virtio::Queue::longest_chain(kQueueSize)};
     std::unique_ptr<std::array<u8, kLongestPacket>> payload_ =

@@ -18,6 +18,7 @@ namespace tessera::virtio_vsock {
 class FakeHost final : public VsockBackend {
 public:
     struct Socket {
+        u64 made = 0;  // the how manyth it is
         u32 port = 0;  // that was asked for
         u32 host_port = 0;
         bool open = false;
@@ -27,6 +28,7 @@ public:
         bool closed = false;  // and receives no more
         bool guest_sends = true;
         bool guest_receives = true;
+        friend bool operator==(const Socket&, const Socket&) = default;
     };
 
     bool next_event(VsockEvent& event) override {
@@ -36,7 +38,7 @@ public:
         return true;
     }
     void open(VsockId id, u32 port) override {
-        sockets[id].port = port;
+        make(id).port = port;
         opened.push_back(id);
         if (!answers) return;
         if (port == kDeafPort) {
@@ -55,7 +57,10 @@ public:
         sockets.erase(id);
         if (closed.size() < 1000) closed.push_back(id);
     }
-    void close_all() override { sockets.clear(); }
+    void close_all() override {
+        sockets.clear();
+        events.clear();
+    }
     std::size_t send(VsockId id, std::span<const iovec> pieces) override {
         std::size_t sent = 0;
         for (const iovec& piece : pieces) {
@@ -87,13 +92,44 @@ public:
     // The host wants to reach a port of the guest's.
     VsockId ask(u32 port) {
         next_id += 2;
-        sockets[next_id].port = port;
+        make(next_id).port = port;
         happens({.kind = VsockEvent::Kind::Request, .id = next_id, .value = port});
         return next_id;
     }
     void say(VsockId id, const std::string& text) {
         sockets[id].waiting += text;
         happens({.kind = VsockEvent::Kind::Readable, .id = id, .value = 0});
+    }
+
+    Socket& make(VsockId id) {
+        Socket& socket = sockets[id];
+        socket.made = ++made;
+        return socket;
+    }
+    // Names are not the same on both sides of a snapshot: the sockets as they were made.
+    [[nodiscard]] std::vector<VsockId> in_order() const {
+        std::vector<VsockId> ids;
+        for (const auto& [id, socket] : sockets) ids.push_back(id);
+        std::ranges::sort(ids, {}, [this](VsockId id) { return sockets.at(id).made; });
+        return ids;
+    }
+    // All but the device.
+    void copy(const FakeHost& from) {
+        made = from.made;
+        answers = from.answers;
+        forwards = from.forwards;
+        events = from.events;
+        sockets = from.sockets;
+        opened = from.opened;
+        closed = from.closed;
+        next_id = from.next_id;
+    }
+    [[nodiscard]] bool same(const FakeHost& other) const {
+        return made == other.made && forwards == other.forwards && opened.size() == other.opened.size() &&
+               closed.size() == other.closed.size() && events.size() == other.events.size() &&
+               std::ranges::equal(in_order(), other.in_order(), [&](VsockId here, VsockId there) {
+                   return sockets.at(here) == other.sockets.at(there);
+               });
     }
 
     static constexpr u32 kDeafPort = 99;
@@ -106,6 +142,7 @@ public:
     std::vector<VsockId> opened;
     std::vector<VsockId> closed;
     VsockId next_id = 1;
+    u64 made = 0;
 };
 
 inline constexpr u64 kRigCid = 7;
@@ -137,10 +174,8 @@ struct VsockKit {
     void plug_in() { device.plug_in(); }
     void stimulate(testing_rig::Choices& choices) {
         const auto any = [&] {
-            if (host.sockets.empty()) return VsockId{0};
-            auto it = host.sockets.begin();
-            std::advance(it, static_cast<std::ptrdiff_t>(choices.below(host.sockets.size())));
-            return it->first;
+            const std::vector<VsockId> ids = host.in_order();
+            return ids.empty() ? VsockId{0} : ids[choices.below(ids.size())];
         };
         switch (choices.below(8)) {
             case 0: (void)host.ask(static_cast<u32>(choices.below(4))); break;
@@ -165,6 +200,28 @@ struct VsockKit {
         }
     }
     static void refresh() {}
+    std::vector<virtio::Segment> any_request(virtio::BenchRam& ram, u64 at, unsigned queue,
+                                             testing_rig::Choices& choices) {
+        if (queue == kReceiveQueue)
+            return {{.address = at, .length = static_cast<u32>(44 + choices.below(4000)), .writable = true}};
+        if (queue == kEventQueue) return {{.address = at, .length = 8, .writable = true}};
+        prepare(ram, at);
+        return request(at);
+    }
+    // Connections are sockets of the host, which no snapshot can hold: they end for the guest that is brought
+    // back, which hears so, and not for the one that goes on.
+    void end_what_a_snapshot_ends() { device.forget_connections(); }
+    void copy_surroundings(const VsockKit& from) {
+        host.copy(from.host);
+        counter = from.counter;
+    }
+    [[nodiscard]] bool same_surroundings(const VsockKit& other) const { return host.same(other.host); }
+    [[nodiscard]] u64 seen() const {
+        u64 seen = host.made + 1000 * (host.opened.size() + host.closed.size());
+        for (const auto& [id, socket] : host.sockets)
+            seen += 1'000'000 * (socket.given.size() + socket.waiting.size());
+        return seen;
+    }
     u32 counter = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "devices/virtio/testing/hostile_driver_suite.h"
 #include "devices/virtio_vsock/virtio_vsock_rig.h"
@@ -454,6 +456,37 @@ TEST_F(VirtioVsockTest, AGuestThatIsBroughtBackIsToldToForgetItsConnections) {
     EXPECT_EQ(used->length, 4U);
     EXPECT_EQ(events.load<u32>(kRxAt), 0U) << "VIRTIO_VSOCK_EVENT_TRANSPORT_RESET";
     EXPECT_EQ(copy.kit.device.connections(), 0U);
+}
+
+// The transport reset event is about established connections [VIRTIO-1.2 5.10.6.7]; whoever waits for an
+// answer gets one.
+TEST_F(VirtioVsockTest, ASnapshotForgetsNoResetItOwes) {
+    bench.kit.host.answers = false;
+    send({.from = 3000, .to = 80, .op = kRequest});  // nobody has answered yet
+    send({.from = 3001, .to = 81, .op = kRw});       // belongs to nothing
+    send({.from = 3002, .to = 82, .op = kRequest});  // has just been refused
+    bench.kit.host.happens({.kind = VsockEvent::Kind::Gone, .id = bench.kit.host.opened.back(), .value = 0});
+    ASSERT_TRUE(bench.run());
+    const auto saved = testing_rig::saved(bench);
+    virtio::Bench<VsockKit, virtio::OverMmio, virtio::RingKind::Split> copy;
+    copy.copy_memory(bench);
+    ASSERT_TRUE(testing_rig::load(copy, saved));
+    for (u64 i = 0; i < 4; ++i)
+        ASSERT_TRUE(copy.queues[0]->add(std::vector<Segment>{{kRxAt + i * kRxSize, kRxSize, true}}));
+    copy.core().resume();
+    ASSERT_TRUE(copy.run());
+    std::vector<std::pair<u32, u32>> reset;
+    for (u64 i = 0; i < 3; ++i) {
+        ASSERT_TRUE(copy.queues[0]->take());
+        Header header;
+        std::memcpy(&header, copy.ram.at(kRxAt + i * kRxSize), 44);
+        EXPECT_EQ(header.operation, kRst);
+        EXPECT_EQ(header.source_cid, 2U);
+        reset.emplace_back(header.destination_port, header.source_port);
+    }
+    std::ranges::sort(reset);
+    EXPECT_EQ(reset, (std::vector<std::pair<u32, u32>>{{3000, 80}, {3001, 81}, {3002, 82}}));
+    EXPECT_FALSE(copy.queues[0]->take());
 }
 
 }  // namespace

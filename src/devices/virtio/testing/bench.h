@@ -361,8 +361,6 @@ struct Bench {
     static constexpr u64 kQueues = 0x1'0000;    // the rings, GuestQueue::kBytes each, up to 8
     static constexpr u64 kBuffers = 0x10'0000;  // requests' memory, 8 KiB each
     static constexpr u16 kSize = 16;            // entries of the queues
-    // Where a kit can copy what is behind its device to another one.
-    static constexpr bool kContinues = requires(Kit kit, Kit& from) { kit.copy_surroundings(from); };
     static constexpr auto kKeptByReset = [] {
         if constexpr (requires { Kit::kKeptByReset; })
             return Kit::kKeptByReset;
@@ -482,13 +480,14 @@ struct Bench {
         for (const auto& queue : from.queues) queues.push_back(std::make_unique<GuestQueue>(ram, *queue));
     }
     // And what is behind the device.
-    void copy_surroundings(Bench& from)
-        requires kContinues
-    {
+    void copy_surroundings(Bench& from) {
         copy_memory(from);
         kit.copy_surroundings(from.kit);
         kicker.kicks = from.kicker.kicks;
         kicker.woken.store(from.kicker.woken.load());
+    }
+    void end_what_a_snapshot_ends() {
+        if constexpr (requires { kit.end_what_a_snapshot_ends(); }) kit.end_what_a_snapshot_ends();
     }
     [[nodiscard]] bool same_surroundings(Bench& other) {
         if constexpr (requires { kit.same_surroundings(other.kit); })
