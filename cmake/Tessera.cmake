@@ -103,6 +103,6 @@ function(tessera_pvh_guest name source)
   set(frame ${CMAKE_SOURCE_DIR}/tests/pvh)
   add_custom_command(OUTPUT ${image}
     COMMAND ${NASM_PROGRAM} -f bin -Werror -I ${frame}/ -o ${image} ${CMAKE_CURRENT_SOURCE_DIR}/${source}
-    DEPENDS ${source} ${frame}/elf.inc ${frame}/pvh.inc ${frame}/end.inc VERBATIM)
+    DEPENDS ${source} ${frame}/elf.inc ${frame}/pvh.inc ${frame}/entropy.inc ${frame}/end.inc VERBATIM)
   add_custom_target(${name}_guest ALL DEPENDS ${image})
 endfunction()

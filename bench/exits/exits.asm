@@ -90,6 +90,7 @@ main:
     call processor_rows
     call port_rows
     call mmio_rows
+    call virtio_rows
     call interrupt_rows
     call timer_rows
     call ipi_rows
@@ -211,6 +212,62 @@ mmio_rows:
     ROW "apic_write"                ; task priority
     mov dword [r15 + APIC_TPR], 0
     END_ROW
+    ret
+
+virtio_rows:
+    call entropy_find
+    jc .none
+    call entropy_start
+    jc .none
+    cmp dword [entropy_by_pci], 0
+    je .mmio
+    mov r9, [entropy_notify]
+    ROW "virtio_kick"               ; for nothing
+    mov word [r9], 0
+    END_ROW
+    ROW "virtio_kick_exit"
+    mov dword [r9], 0
+    END_ROW
+    ROW "virtio_request"            ; a byte of randomness
+    call entropy_post
+    mov word [r9], 0
+.wait:
+    pause
+    call entropy_answered
+    jne .wait
+    END_ROW
+    ROW "virtio_request_exit"
+    call entropy_post
+    mov dword [r9], 0
+.wait_exit:
+    pause
+    call entropy_answered
+    jne .wait_exit
+    END_ROW
+    jmp .done
+.mmio:
+    mov r9, [entropy_notify]
+    ROW "virtio_kick"
+    mov dword [r9], 0
+    END_ROW
+    SKIP "virtio_kick_exit"
+    ROW "virtio_request"
+    call entropy_post
+    mov dword [r9], 0
+.wait_mmio:
+    pause
+    call entropy_answered
+    jne .wait_mmio
+    END_ROW
+    SKIP "virtio_request_exit"
+.done:
+    call entropy_reset
+    ret
+.none:
+    SKIP "virtio_kick"
+    SKIP "virtio_kick_exit"
+    SKIP "virtio_request"
+    SKIP "virtio_request_exit"
     ret
 
 interrupt_rows:
@@ -612,4 +669,6 @@ iterations: resq 1
 begun: resq 1
 left: resd 1
 is_amd: resb 1
+    section .text
+%include "entropy.inc"
 %include "end.inc"

@@ -7,8 +7,6 @@ PATIENCE        equ 1 << 34             ; ticks
 A_WHILE         equ 1 << 21
 KICKS           equ 5000
 ROUNDS          equ 60
-SIZE            equ 8                   ; of the queue
-VIRTIO_MMIO     equ 0xfeb00000
 SHIFT           equ 0x00800000          ; to where nobody is
 
 ; ROW name: ok if r14 is 0.
@@ -20,17 +18,27 @@ SHIFT           equ 0x00800000          ; to where nobody is
 %%done:
 %endmacro
 
+; Carry is wrong.
+%macro CHECK 0
+    jnc %%fine
+    mov r14d, 2
+%%fine:
+%endmacro
+
 main:
     xor r14d, r14d
-    call find_device
+    call entropy_find
+    CHECK
+    call find_other
     ROW "found"
-    call start_device
+    call entropy_start
+    CHECK
     ROW "started"
 
     mov ebx, 100
 .request:
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     dec ebx
     jnz .request
@@ -39,11 +47,11 @@ main:
     ; The test looks at how many of these have left the guest.
     mov ebx, KICKS
 .kick:
-    call kick
+    call entropy_kick
     dec ebx
     jnz .kick
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     ROW "kicks for nothing"
     xor eax, eax
@@ -54,19 +62,19 @@ main:
 
     mov edi, no_kicks
     call expect_silence
-    call kick
+    call entropy_kick
     call expect_answer
     ROW "what is no kick"
 
-    cmp dword [by_pci], 0
+    cmp dword [entropy_by_pci], 0
     je .common
-    call post
-    mov rax, [notify]
+    call entropy_post
+    mov rax, [entropy_notify]
     mov dword [rax], 0
     call expect_answer
     ROW "32 bits"
 
-    mov rax, [notify]
+    mov rax, [entropy_notify]
     movzx eax, word [rax]
     cmp eax, 0xffff
     setne r14b
@@ -74,37 +82,37 @@ main:
 
     mov edi, .at_the_old_place
     call expect_silence
-    call kick
+    call entropy_kick
     call expect_answer
     mov ecx, -SHIFT
     call move
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     ROW "moved"
 
     ; Every write of the command register makes the device look by itself.
     call decode_off
-    mov edi, kick
+    mov edi, entropy_kick
     call expect_silence
     call decode_on
-    call kick
+    call entropy_kick
     call expect_answer
     ROW "off the bus and on it again"
 
     ; The HPET has the first bytes of this place.
     mov ecx, HPET
-    sub ecx, [bar]
+    sub ecx, [entropy_registers]
     push rcx
     call move
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     pop rcx
     neg ecx
     call move
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     ROW "a shared place"
 
@@ -113,28 +121,30 @@ main:
     mov eax, 0x10
     call config_read
     push rax
-    mov ecx, [bar]
+    mov ecx, [entropy_registers]
     mov eax, 0x10
     call config_write
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     pop rcx
     mov edx, [other]
     mov eax, 0x10
     call config_write
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     ROW "two at one place"
 
 .common:
-    call reset_device
-    call kick
-    mov rax, [notify]
-    call start_device
-    call post
-    call kick
+    call entropy_reset
+    CHECK
+    call entropy_kick
+    mov rax, [entropy_notify]
+    call entropy_start
+    CHECK
+    call entropy_post
+    call entropy_kick
     call expect_answer
     ROW "reset"
 
@@ -146,24 +156,26 @@ main:
     ROW "second processor"
     mov ebx, ROUNDS
 .round:
-    call reset_device
-    call start_device
-    call post
-    call kick
+    call entropy_reset
+    CHECK
+    call entropy_start
+    CHECK
+    call entropy_post
+    call entropy_kick
     call expect_answer
-    cmp dword [by_pci], 0
+    cmp dword [entropy_by_pci], 0
     je .next
     mov ecx, SHIFT
     call move
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
     call decode_off
     call decode_on
     mov ecx, -SHIFT
     call move
-    call post
-    call kick
+    call entropy_post
+    call entropy_kick
     call expect_answer
 .next:
     test r14d, r14d
@@ -180,7 +192,7 @@ main:
     call wait_ticks
     mov edi, nothing
     call expect_silence
-    call kick
+    call entropy_kick
     call expect_answer
     ROW "silence"
     jmp power_off
@@ -188,15 +200,15 @@ main:
 .at_the_old_place:
     mov ecx, SHIFT
     call move
-    mov rax, [notify]
+    mov rax, [entropy_notify]
     sub rax, SHIFT
     mov word [rax], 0
     ret
 
 ap_main:
-    mov r8, [notify]
+    mov r8, [entropy_notify]
 .kick:
-    cmp dword [by_pci], 0
+    cmp dword [entropy_by_pci], 0
     je .wide
     mov word [r8], 0
     jmp .kicked
@@ -242,14 +254,13 @@ expect_silence:
     mov rbx, A_WHILE
     call wait_ticks
     pop rdi
-    call post
+    call entropy_post
     push rdi
     call rdi
     mov rbx, A_WHILE
     call wait_ticks
     pop rdi
-    movzx eax, word [used + 2]
-    cmp ax, [posted]
+    call entropy_answered
     jne .silent
     cmp edi, main.at_the_old_place      ; which moves
     jne .next
@@ -266,8 +277,8 @@ expect_silence:
 nothing:
     ret
 no_kicks:
-    mov rax, [notify]
-    cmp dword [by_pci], 0
+    mov rax, [entropy_notify]
+    cmp dword [entropy_by_pci], 0
     je .mmio
     mov byte [rax], 0
     mov qword [rax], 0                  ; a compiler's 64-bit store
@@ -293,8 +304,7 @@ expect_answer:
     add rbx, rax
 .wait:
     pause
-    movzx eax, word [used + 2]
-    cmp ax, [posted]
+    call entropy_answered
     je .done
     call now
     cmp rax, rbx
@@ -304,190 +314,27 @@ expect_answer:
     pop rbx
     ret
 
-; One byte is asked for.
-post:
-    movzx eax, word [posted]
-    mov ecx, eax
-    and ecx, SIZE - 1
-    mov word [available + 4 + rcx * 2], 0
-    inc eax
-    mov [posted], ax
-    mov [available + 2], ax
-    mfence
-    ret
-kick:
-    mov rax, [notify]
-    cmp dword [by_pci], 0
-    je .wide
-    mov word [rax], 0
-    ret
-.wide:
-    mov dword [rax], 0
-    ret
-
-reset_device:
-    push rbx
-    mov r8, [bar]
-    mov rbx, PATIENCE
-    call now
-    add rbx, rax
-    cmp dword [by_pci], 0
-    je .mmio
-    mov byte [r8 + 20], 0
-.pci_wait:
-    call now
-    cmp rax, rbx
-    ja .late
-    cmp byte [r8 + 20], 0
-    jne .pci_wait
-    pop rbx
-    ret
-.mmio:
-    mov dword [r8 + 0x70], 0
-.mmio_wait:
-    call now
-    cmp rax, rbx
-    ja .late
-    cmp dword [r8 + 0x70], 0
-    jne .mmio_wait
-    pop rbx
-    ret
-.late:
-    mov r14d, 4
-    pop rbx
-    ret
-
-; [VIRTIO-1.2 3.1.1]
-start_device:
-    mov word [posted], 0
-    mov dword [used], 0
-    mov word [available], 1             ; no interrupts
-    mov word [available + 2], 0
-    mov dword [descriptor], byte_of_ours
-    mov dword [descriptor + 4], 0
-    mov dword [descriptor + 8], 1
-    mov dword [descriptor + 12], 2      ; the device writes
-    mov r8, [bar]
-    cmp dword [by_pci], 0
-    je .mmio
-    mov byte [r8 + 20], 1
-    mov byte [r8 + 20], 3
-    mov dword [r8 + 8], 1
-    mov dword [r8 + 12], 1              ; VERSION_1
-    mov byte [r8 + 20], 0xb
-    mov word [r8 + 22], 0
-    mov word [r8 + 24], SIZE
-    mov dword [r8 + 32], descriptor
-    mov dword [r8 + 36], 0
-    mov dword [r8 + 40], available
-    mov dword [r8 + 44], 0
-    mov dword [r8 + 48], used
-    mov dword [r8 + 52], 0
-    mov word [r8 + 28], 1
-    mov byte [r8 + 20], 0xf
-    cmp byte [r8 + 20], 0xf
-    jne .wrong
-    ret
-.mmio:
-    mov dword [r8 + 0x70], 1
-    mov dword [r8 + 0x70], 3
-    mov dword [r8 + 0x24], 1
-    mov dword [r8 + 0x20], 1
-    mov dword [r8 + 0x70], 0xb
-    mov dword [r8 + 0x30], 0
-    mov dword [r8 + 0x38], SIZE
-    mov dword [r8 + 0x80], descriptor
-    mov dword [r8 + 0x84], 0
-    mov dword [r8 + 0x90], available
-    mov dword [r8 + 0x94], 0
-    mov dword [r8 + 0xa0], used
-    mov dword [r8 + 0xa4], 0
-    mov dword [r8 + 0x44], 1
-    mov dword [r8 + 0x70], 0xf
-    cmp dword [r8 + 0x70], 0xf
-    jne .wrong
-    ret
-.wrong:
-    mov r14d, 5
-    ret
-
-; By PCI: bar, notify, function, other; else bar and notify.
-find_device:
-    mov eax, VIRTIO_MMIO
-    cmp dword [rax], 'virt'
-    jne .pci
-    mov [bar], rax
-    add eax, 0x50
-    mov [notify], rax
-    ret
-.pci:
-    mov dword [by_pci], 1
-    xor edx, edx
-.slot:
-    xor eax, eax
-    call config_read
-    cmp eax, 0x10441af4
-    je .found
-    add edx, 1 << 11
-    cmp edx, 1 << 16
-    jne .slot
-    mov r14d, 2
-    ret
-.found:
-    mov [function], edx
+; Behind it.
+find_other:
+    cmp dword [entropy_by_pci], 0
+    je .done
+    mov edx, [entropy_function]
     add edx, 1 << 11
     mov [other], edx
     xor eax, eax
     call config_read
     cmp ax, 0x1af4
-    jne .no_other
-    mov edx, [function]
-    mov eax, 4
-    call config_read
-    mov ecx, eax
-    or ecx, 6                           ; memory, bus master
-    mov eax, 4
-    call config_write
-    mov eax, 0x10
-    call config_read
-    and eax, ~0xf
-    mov [bar], rax
-    add eax, 0x3000
-    mov [notify], rax
-    ret
-.no_other:
-    mov r14d, 6
-    ret
-; edx: function, eax: register. eax: value
-config_read:
-    push rdx
-    add eax, edx
-    or eax, 1 << 31
-    mov dx, 0xcf8
-    out dx, eax
-    mov dx, 0xcfc
-    in eax, dx
-    pop rdx
-    ret
-; ecx: value
-config_write:
-    push rdx
-    add eax, edx
-    or eax, 1 << 31
-    mov dx, 0xcf8
-    out dx, eax
-    mov dx, 0xcfc
-    mov eax, ecx
-    out dx, eax
-    pop rdx
+    je .done
+    mov r14d, 4
+.done:
     ret
 ; By ecx.
 move:
     movsxd rcx, ecx
-    add [bar], rcx
-    add [notify], rcx
-    mov ecx, [bar]
-    mov edx, [function]
+    add [entropy_registers], rcx
+    add [entropy_notify], rcx
+    mov ecx, [entropy_registers]
+    mov edx, [entropy_function]
     mov eax, 0x10
     jmp config_write
 decode_off:
@@ -496,7 +343,7 @@ decode_off:
 decode_on:
     mov ecx, 6
 command:
-    mov edx, [function]
+    mov edx, [entropy_function]
     mov eax, 4
     jmp config_write
 
@@ -505,20 +352,10 @@ ok_text: db "ok ", 0
 failed_text: db "failed ", 0
 
     section .bss
-    alignb 64
-descriptor: resb 16 * SIZE
-    alignb 64
-available: resb 4 + 2 * SIZE + 2
-    alignb 64
-used: resb 4 + 8 * SIZE + 2
-    alignb 64
-bar: resq 1
-notify: resq 1
+    alignb 8
 kicks_by_ap: resq 1
-by_pci: resd 1
-function: resd 1
 other: resd 1
 ap_stops: resd 1
-posted: resw 1
-byte_of_ours: resb 1
+    section .text
+%include "entropy.inc"
 %include "end.inc"

@@ -39,6 +39,10 @@ ROWS = {
     "mmio_write_hpet": "write of a comparator that is off",
     "apic_read": "read of the local APIC's version",
     "apic_write": "write of the local APIC's task priority",
+    "virtio_kick": "a driver's word to a virtio device, which finds nothing to do",
+    "virtio_kick_exit": "the same in 32 bits, which no doorbell takes",
+    "virtio_request": "a byte of randomness, waited for awake",
+    "virtio_request_exit": "the same, told in 32 bits",
     "self_ipi": "an interrupt to itself: ICR, handler, end of interrupt",
     "device_interrupt": "an interrupt of the UART: three port accesses, handler, end of interrupt",
     "timer_set": "setting the local APIC's timer",
@@ -61,7 +65,7 @@ class Broken(Exception):
 def tessera(engine):
     def command(options, append):
         return [options.tessera, "run", "--engine", engine, "--machine", options.machine, "--cpus", "2", "--memory", "128M",
-                "--no-reboot", "--kernel", options.guest, "--cmdline", append]
+                "--rng", "--no-reboot", "--kernel", options.guest, "--cmdline", append]
     return command
 
 
