@@ -1,5 +1,8 @@
 #include "cpu/kvm/kernel_irqchip.h"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -105,6 +108,49 @@ TEST_F(KernelIrqchipTest, AnEventSendsTheMessageOfItsRoute) {
     for (int i = 0; i < 1000 && local_apic(0, 0x220) == 0; ++i) std::this_thread::yield();
     EXPECT_EQ(local_apic(0, 0x220), u32{1} << (0x51 % 32));
     EXPECT_TRUE(vm->chips.remove_irqfd(event.get(), 40));
+}
+
+// The guest's end of the interrupt takes the level back, and an event tells of it.
+TEST_F(KernelIrqchipTest, AnEndedLevelIsTakenBackAndTold) {
+    ChipVm* vm = make(Kind::Kernel);
+    if (vm == nullptr) return;
+    const InputRoute inputs[] = {{.gsi = 4, .input = {.chip = KVM_IRQCHIP_PIC_MASTER, .pin = 4}}};
+    ASSERT_TRUE(vm->chips.set_routes(inputs, {}));
+    auto pic = vm->chips.pic(false);
+    ASSERT_TRUE(pic);
+    pic->elcr = 1 << 4;
+    ASSERT_TRUE(vm->chips.set_pic(false, *pic));
+    const File event(eventfd(0, EFD_CLOEXEC));
+    const File ended(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    ASSERT_TRUE(vm->chips.add_irqfd(event.get(), 4, ended.get()));
+    constexpr u64 kOnce = 1;
+    ASSERT_EQ(write(event.get(), &kOnce, sizeof kOnce), static_cast<ssize_t>(sizeof kOnce));
+    const auto requested = [&] { return (vm->chips.pic(false)->irr & 1 << 4) != 0; };
+    for (int i = 0; i < 1000 && !requested(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(requested());
+    u64 told = 0;
+    EXPECT_LT(read(ended.get(), &told, sizeof told), 0) << "it has not ended";
+
+    // [8259A OCW2] Specific end of interrupt 4: mov al, 64h; out 20h, al; out 80h, al.
+    constexpr std::array<u8, 6> kCode = {0xb0, 0x64, 0xe6, 0x20, 0xe6, 0x80};
+    constexpr u64 kStart = 0x1000;
+    std::ranges::copy(kCode, vm->memory().subspan(kStart).begin());
+    const ChipVm::Cpu& cpu = vm->cpus[0];
+    kvm_sregs sregs{};
+    ASSERT_EQ(ioctl(cpu.file.get(), KVM_GET_SREGS, &sregs), 0);
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    ASSERT_EQ(ioctl(cpu.file.get(), KVM_SET_SREGS, &sregs), 0);
+    kvm_regs regs{};
+    regs.rip = kStart;
+    regs.rflags = 2;
+    ASSERT_EQ(ioctl(cpu.file.get(), KVM_SET_REGS, &regs), 0);
+    ASSERT_EQ(ioctl(cpu.file.get(), KVM_RUN, 0), 0);
+    ASSERT_EQ(cpu.run->exit_reason, u32{KVM_EXIT_IO});
+    EXPECT_EQ(cpu.run->io.port, 0x80);
+    EXPECT_EQ(read(ended.get(), &told, sizeof told), static_cast<ssize_t>(sizeof told));
+    EXPECT_FALSE(requested());
+    EXPECT_TRUE(vm->chips.remove_irqfd(event.get(), 4));
 }
 
 TEST_F(KernelIrqchipTest, ADoorbellIsHungUpAndTakenDown) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -60,6 +61,8 @@ struct ChipVm {
     File vm;
     KernelIrqchip chips;
     std::vector<Cpu> cpus;
+    // From address 0 on.
+    [[nodiscard]] std::span<u8> memory() const { return {static_cast<u8*>(memory_), kMemorySize}; }
 
 private:
     ChipVm(Host h, File v, KernelIrqchip c) : host(std::move(h)), vm(std::move(v)), chips(c) {}
