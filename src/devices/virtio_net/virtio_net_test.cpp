@@ -158,26 +158,32 @@ TYPED_TEST(VirtioNetTest, AFullCableHoldsFramesBackInOrder) {
     this->start();
     this->cable().room = 2;
     std::memset(this->bench.ram.at(kAt), 0, 12);
+    std::memset(this->bench.ram.at(kAt + 0x600), 5, 64);
     for (u8 i = 0; i < 5; ++i) {
         std::memset(this->bench.ram.at(kAt + 0x100 + 0x100 * i), i, 0x100);
         ASSERT_TRUE(this->add(kTx, {{kAt, 12, false}, {kAt + 0x100 + u64{0x100} * i, 64, false}}));
     }
+    EXPECT_TRUE(this->queue(kTx).kick_wanted());
     this->kick(kTx);
     EXPECT_EQ(this->cable().sent.size(), 2U);
     EXPECT_EQ(this->bench.core().queue(kTx).in_flight(), 0U) << "what did not leave is still in the ring";
     this->kick(kTx);
     EXPECT_EQ(this->cable().sent.size(), 2U) << "a kick makes no room";
+    ASSERT_TRUE(this->add(kTx, {{kAt, 12, false}, {kAt + 0x600, 64, false}}));
+    EXPECT_FALSE(this->queue(kTx).kick_wanted()) << "nor of those that come while there is no room";
     this->cable().room = 2;
     this->cable().card->transmit_ready();
     ASSERT_TRUE(this->bench.run());
     this->cable().room = 100;
     this->cable().card->transmit_ready();
     ASSERT_TRUE(this->bench.run());
-    ASSERT_EQ(this->cable().sent.size(), 5U);
-    for (u8 i = 0; i < 5; ++i) EXPECT_EQ(this->cable().sent[i][12], i);
+    ASSERT_EQ(this->cable().sent.size(), 6U);
+    for (u8 i = 0; i < 6; ++i) EXPECT_EQ(this->cable().sent[i][12], i);
     unsigned used = 0;
     while (this->queue(kTx).take()) ++used;
-    EXPECT_EQ(used, 5U);
+    EXPECT_EQ(used, 6U);
+    ASSERT_TRUE(this->add(kTx, {{kAt, 12, false}, {kAt + 0x600, 64, false}}));
+    EXPECT_TRUE(this->queue(kTx).kick_wanted());
 }
 
 // What is no frame goes back as used in its turn; none overtakes a frame that waits, and none is lost.

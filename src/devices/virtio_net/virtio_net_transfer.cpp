@@ -81,21 +81,13 @@ bool VirtioNet::transmit(unsigned queue, unsigned pair, unsigned count) {
 bool VirtioNet::send(unsigned queue, unsigned pair) {
     virtio::Queue& ring = core().queue(queue);
     ring.stop_kicks();
-    bool more = true;
     unsigned count = 0;
-    for (unsigned i = 0; more && i < kTxBatch; ++i) {
-        TxSlot& slot = *tx_[count];
-        if (!core().pop(queue, slot.chain)) {
-            more = ring.want_kicks();
-            continue;
-        }
-        slot.is_frame = take_frame(slot);
-        ++count;
-    }
+    for (; count < kTxBatch && core().pop(queue, tx_[count]->chain); ++count)
+        tx_[count]->is_frame = take_frame(*tx_[count]);
     const bool room = transmit(queue, pair, count);
     core().signal(queue);
-    // Without room, transmit_ready() calls again.
-    return room && more;
+    // Without room there is no use in kicks: transmit_ready() calls again.
+    return room && (count == kTxBatch || ring.want_kicks());
 }
 
 // --- Receiving ---
@@ -118,7 +110,8 @@ unsigned VirtioNet::gather(unsigned queue, std::size_t size, u64& room) {
     const unsigned most = core().negotiated(kFeatureMergedBuffers) ? kMostMerged : 1;
     unsigned chains = 0;
     room = 0;
-    while (room < size && chains < most) {
+    // A guest that makes and takes back while this looks gets no more of it than one that gives buffers.
+    for (unsigned looks = 0; room < size && chains < most && looks < 2 * kMostMerged; ++looks) {
         if (core().pop(queue, *rx_[chains]))
             room += rx_[chains++]->writable_bytes();
         else if (!core().queue(queue).want_kicks())
