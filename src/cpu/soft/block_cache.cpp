@@ -9,6 +9,7 @@ namespace tessera::soft {
 
 BlockCache::BlockCache(const BlockCacheBounds& bounds)
     : hash_(1),
+      chains_(1),
       buckets_(1),
       ops_(bounds.ops, kMaxBlockOps),
       blocks_(bounds.blocks),
@@ -21,6 +22,8 @@ void BlockCache::clear_hash(unsigned log_sets) {
     hash_ = ReservedArray<Set>(u64{1} << log_sets, u64{1} << log_sets);
     sets_ = hash_.begin();
     shift_ = 64 - log_sets;
+    chains_ = ReservedArray<u32>(hash_.size(), hash_.size());
+    std::fill_n(chains_.begin(), hash_.size(), kNone);
     const u64 buckets = u64{1} << (log_sets - kLogSetsPerBucket);
     buckets_ = ReservedArray<u32>(buckets, buckets);
     std::fill_n(buckets_.begin(), buckets, kNone);
@@ -60,6 +63,17 @@ void BlockCache::chain(u32 number) {
         b.next[i] = head;
         head = number * 2 + i;
     }
+    b.next_of_hash = std::exchange(chains_[place_of(b.key)], number);
+}
+
+void BlockCache::forget_key(u32 number) {
+    Block& b = blocks_[number];
+    for (Slot& s : set_of(b.key))
+        if (s.ops == b.ops) s = {};
+    u32* link = &chains_[place_of(b.key)];
+    while (*link != number) link = &blocks_[*link].next_of_hash;
+    *link = b.next_of_hash;
+    b.key = 0;
 }
 
 const Op* BlockCache::insert(Block block) {
@@ -92,14 +106,11 @@ void BlockCache::enter(u64 key, const Op* first) {
 }
 
 const Op* BlockCache::find_displaced(u64 key) {
-    u32 link = bucket_of(key >> 3);
-    while (link != kNone) {
-        const Block& b = blocks_[link / 2];
-        if (b.key == key) {
-            enter(key, b.ops);
-            return b.ops;
-        }
-        link = b.next[link % 2];
+    for (u32 number = chains_[place_of(key)]; number != kNone; number = blocks_[number].next_of_hash) {
+        const Block& b = blocks_[number];
+        if (b.key != key) continue;
+        enter(key, b.ops);
+        return b.ops;
     }
     return nullptr;
 }
@@ -120,15 +131,14 @@ void BlockCache::drop_page(u64 page) {
             // The end op counts nothing of its own, unlike an instruction that is not executed.
             Op& last = const_cast<Op&>(b.ops[b.op_count - 1]);
             last.fn = run_leave;
-            for (Slot& s : set_of(b.key))
-                if (s.ops == b.ops) s = {};
-            b.key = 0;
+            const u32 number = *link / 2;
+            forget_key(number);
             --live_;
             // Branches that are linked to ops are in the same page as these, and have been dropped with them.
             // A block of two pages is in another chain as well.
             if (b.page[1] == kNoPage) {
                 *link = b.next[0];
-                b.next[0] = std::exchange(free_[b.op_count], static_cast<u32>(&b - blocks_.begin()));
+                b.next[0] = std::exchange(free_[b.op_count], number);
                 continue;
             }
         }

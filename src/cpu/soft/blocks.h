@@ -26,6 +26,7 @@ struct Block {
     u64 key;  // physical address and mode, 0 = dropped
     const Op* ops;
     u32 op_count;
+    u32 next_of_hash;  // chain of those with the same place in the hash
     // The pages it has bytes of; page[1] is kNoPage unless the last instruction straddles.
     std::array<u64, 2> page;
     std::array<u32, 2> next;  // chain of the page's bucket
@@ -63,10 +64,7 @@ public:
     void set_jit(jit::Jit* jit) { jit_ = jit; }
 
     [[nodiscard]] static u64 key_of(u64 physical, u64 mode_bits) { return (physical << 3) | mode_bits; }
-    [[nodiscard]] Set& set_of(u64 key) const {
-        constexpr u64 kGolden = 0x9e37'79b9'7f4a'7c15;
-        return sets_[key * kGolden >> shift_];
-    }
+    [[nodiscard]] Set& set_of(u64 key) const { return sets_[place_of(key)]; }
     [[nodiscard]] const Op* find(u64 key) const {
         for (const Slot& s : set_of(key))
             if (s.key == key) return s.ops;
@@ -96,8 +94,13 @@ private:
     static constexpr u64 kBlocksPerSet = 2;
     static constexpr unsigned kLogSetsPerBucket = 2;
 
+    [[nodiscard]] u64 place_of(u64 key) const {
+        constexpr u64 kGolden = 0x9e37'79b9'7f4a'7c15;
+        return key * kGolden >> shift_;
+    }
     void enter(u64 key, const Op* first);
     void chain(u32 number);
+    void forget_key(u32 number);
     // An empty hash of 1 << log_sets sets, and the chains for it.
     void clear_hash(unsigned log_sets);
     void grow_hash();
@@ -111,6 +114,7 @@ private:
     u64 live_ = 0;
     u64 drops_ = 0;
     ReservedArray<Set> hash_;
+    ReservedArray<u32> chains_;   // for each set the first of all blocks that belong there
     ReservedArray<u32> buckets_;  // the first block of a page, * 2 + which of its pages that is
     ReservedArray<Op> ops_;
     ReservedArray<Block> blocks_;

@@ -15,6 +15,7 @@ protected:
         const Block block{.key = BlockCache::key_of(physical, 2),
                           .ops = ops,
                           .op_count = 1,
+                          .next_of_hash = 0,
                           .page = {physical & ~kPageMask, second_page},
                           .next = {}};
         return cache_.insert(block);
