@@ -10,9 +10,9 @@
 namespace tessera {
 
 struct Doorbell {
-    u64 address = 0;                // in the range it is part of, or on the bus
-    u32 width = 0;                  // of the writes that ring it, in bytes; all others are the bus's
-    std::optional<u32> value = {};  // likewise
+    u64 address = 0;  // in the range it is part of, or on the bus
+    u32 width = 0;    // of the writes that ring it, in bytes; all others are the bus's
+    std::optional<u32> value = std::nullopt;  // likewise
     friend bool operator==(const Doorbell&, const Doorbell&) = default;
 };
 

@@ -160,7 +160,8 @@ struct MachineConfig {
     std::vector<PortConfig> ports{};  // NOLINT(readability-redundant-member-init)
     VsockConfig vsock{};              // NOLINT(readability-redundant-member-init)
     // Where disks, network cards and ports are worked for; longer than the VM. Null: a thread of the
-    // machine's own. Backends that call their card on the same loop save a change of threads.
+    // machine's own. Backends that call their card on the same loop save a change of threads. Nothing on it
+    // may wait for the VM: a pause waits until what the guest rang before has been worked for there.
     EventLoop* io_loop = nullptr;
 
     // The far end of COM1. Stays the caller's; it must stay until the VM has ended. Null: nobody.

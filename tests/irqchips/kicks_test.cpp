@@ -1,6 +1,5 @@
 // One guest that tells a virtio device of its requests in every way there is and in some that are none, on
 // every engine, while doorbells hang and are taken down, and while the guest is paused and changes engines.
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <gtest/gtest.h>

@@ -1,9 +1,7 @@
 #include "machines/board/pci_part.h"
 
-#include <algorithm>
 #include <fmt/format.h>
 
-#include "base/assert.h"
 #include "devices/pci/placement.h"
 
 namespace tessera {
@@ -62,10 +60,13 @@ Status PciPart::attach_behind_port(const std::string& name, pci::PciFunction& fu
 }
 
 void PciPart::watch_bar(const pci::PciFunction& function, unsigned bar, PlaceWatcher& watcher) {
-    const auto seat = std::ranges::find(root_.seats(), &function, [](const auto& s) { return s->function; });
-    TESSERA_ASSERT(seat != root_.seats().end() && (*seat)->ranges.at(bar),
-                   "the board watches what it attached");
-    around_.mmio.watch(*(*seat)->ranges.at(bar), watcher);
+    std::vector<const pci::PciBus*> buses = {&root_};
+    buses.reserve(1 + ports_.size());
+    for (const auto& port : ports_) buses.push_back(&port->secondary());
+    for (const pci::PciBus* bus : buses)
+        for (const auto& seat : bus->seats())
+            if (const auto range = seat->ranges.at(bar); seat->function == &function && range)
+                around_.mmio.watch(*range, watcher);
 }
 
 Status PciPart::power_on() {

@@ -46,7 +46,7 @@ public:
     // Puts a PCI Express endpoint behind a root port of its own.
     Status attach_behind_port(const std::string& name, pci::PciFunction& function, Lock& lock);
 
-    // Tells where a BAR of a function's is: see IoBus::watch(). The function was attached.
+    // Tells where a memory BAR of a function's is: see IoBus::watch(). The function was attached.
     void watch_bar(const pci::PciFunction& function, unsigned bar, PlaceWatcher& watcher);
 
     // Resets every function and leaves the bus as firmware does. No CPU runs, no lock is held.

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <gtest/gtest.h>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -90,6 +91,35 @@ TEST_F(PciPartTest, PowerOnPlacesAndEnablesTheSameWayEveryTime) {
     ASSERT_TRUE(part->power_on());
     EXPECT_EQ(card.config().bar_address(0), near);
     EXPECT_EQ(other.config().bar_address(0), far);
+}
+
+TEST_F(PciPartTest, ABarIsWatchedWhereverItsFunctionIs) {
+    struct Watcher final : PlaceWatcher {
+        void on_place(std::optional<u64> base) override { at = base; }
+        std::optional<u64> at;
+    };
+    ASSERT_TRUE(build());
+    ASSERT_TRUE(part->attach("card", card, lock));
+    ASSERT_TRUE(part->attach_behind_port("other", other, lock));
+    Watcher near;
+    Watcher far;
+    part->watch_bar(card, 0, near);
+    part->watch_bar(other, 0, far);
+    EXPECT_FALSE(near.at || far.at);
+    ASSERT_TRUE(part->power_on());
+    EXPECT_EQ(near.at, card.config().bar_address(0));
+    EXPECT_EQ(far.at, other.config().bar_address(0));
+    EXPECT_TRUE(far.at);
+    // The root port decodes no memory, and what is behind it is nowhere, whatever its own registers say.
+    config_write(2, 4, 0);
+    EXPECT_FALSE(far.at);
+    EXPECT_TRUE(other.config().bar_address(0));
+    config_write(2, 4, 6);
+    EXPECT_EQ(far.at, other.config().bar_address(0));
+    config_write(1, 0x10, 0xd123'4000);
+    EXPECT_EQ(near.at, 0xd123'4000U);
+    config_write(1, 4, 0);
+    EXPECT_FALSE(near.at);
 }
 
 TEST_F(PciPartTest, BarsCanBeLeftToFirmware) {

@@ -51,7 +51,8 @@ void QueueBells::hang_up(unsigned queue) {
     const bool opened = open(queue);
     const std::scoped_lock guard(mutex_);
     // It may have been moved away meanwhile. What fails now is not tried again at this place.
-    if ((missing_.fetch_and(~bit(queue), std::memory_order_relaxed) & bit(queue)) == 0 || !opened) return;
+    const u64 missing = missing_.fetch_and(~bit(queue), std::memory_order_relaxed);
+    if ((missing & bit(queue)) == 0 || !opened || !base_) return;
     Doorbell bell = doorbell_of_(queue);
     bell.address += *base_;
     if (host_->hang(bell, bells_[queue].event.get())) bells_[queue].hung = bell;

@@ -54,7 +54,8 @@ public:
         Vm& vm;
         MemoryMap& memory;
         EventLoop& loop;  // of the workers
-        enum class Doorbells : u8 { ByBus, ByEngine } doorbells;
+        enum class Doorbells : u8 { ByBus, ByEngine };
+        Doorbells doorbells = Doorbells::ByEngine;  // who answers them, if the engine can
     };
     // Devices in the order in which a guest is to find them.
     static Result<std::unique_ptr<VirtioPart>> create(const Around& around, const MachineConfig& config);
