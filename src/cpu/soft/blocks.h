@@ -104,8 +104,9 @@ private:
     // An empty hash of 1 << log_sets sets, and the chains for it.
     void clear_hash(unsigned log_sets);
     void grow_hash();
+    // Pages lie at strides as guests like them.
     [[nodiscard]] u32& bucket_of(u64 page) const {
-        return buckets_[(page / kPageSize) & (buckets_.size() - 1)];
+        return buckets_[place_of(page / kPageSize) >> kLogSetsPerBucket];
     }
 
     Set* sets_ = nullptr;  // hash_'s
