@@ -48,14 +48,23 @@ void QueueBells::update_missing() {
 
 void QueueBells::hang_up(unsigned queue) {
     if (queue >= bells_.size() || (missing_.load(std::memory_order_relaxed) & bit(queue)) == 0) return;
-    const bool opened = open(queue);
+    if (try_to_hang(queue, open(queue)) || !bells_[queue].event.is_open()) return;
+    // Descriptors are too rare to be kept for nothing.
+    listen(queue);
+    loop_.forget(bells_[queue].event.get());
+    bells_[queue].event = File();
+}
+
+bool QueueBells::try_to_hang(unsigned queue, bool opened) {
     const std::scoped_lock guard(mutex_);
     // It may have been moved away meanwhile. What fails now is not tried again at this place.
     const u64 missing = missing_.fetch_and(~bit(queue), std::memory_order_relaxed);
-    if ((missing & bit(queue)) == 0 || !opened || !base_) return;
+    if ((missing & bit(queue)) == 0 || !opened || !base_) return false;
     Doorbell bell = doorbell_of_(queue);
     bell.address += *base_;
-    if (host_->hang(bell, bells_[queue].event.get())) bells_[queue].hung = bell;
+    if (!host_->hang(bell, bells_[queue].event.get())) return false;
+    bells_[queue].hung = bell;
+    return true;
 }
 
 bool QueueBells::open(unsigned queue) {

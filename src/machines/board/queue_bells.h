@@ -49,11 +49,12 @@ public:
 
 private:
     struct Bell {
-        File event;  // the loop thread's, once hung everybody's
+        File event;  // the loop thread's; while the doorbell hangs everybody's
         std::optional<Doorbell> hung = std::nullopt;
     };
 
     [[nodiscard]] bool open(unsigned queue);
+    [[nodiscard]] bool try_to_hang(unsigned queue, bool opened);
     void listen(unsigned queue);
     void update_missing();
     [[nodiscard]] static u64 bit(unsigned queue) { return u64{1} << queue; }

@@ -150,6 +150,26 @@ TEST_F(QueueBellsTest, AHostWithoutRoomIsAskedOnceAtEachPlace) {
     EXPECT_EQ(host.hung.size(), 1U);
 }
 
+// Rung at the old place, and there is no room at the new one.
+TEST_F(QueueBellsTest, WhatWasRungIsHeardBeforeItsDescriptorGoes) {
+    bells.use(&host);
+    bells.on_place(0x1000);
+    hang_up(0);
+    ASSERT_TRUE(loop->run([&] {
+        EXPECT_TRUE(host.write(0x1010));
+        bells.on_place(0x2000);
+        host.full = true;
+        bells.hang_up(0);
+        EXPECT_EQ(rung[0], 1U);
+    }));
+    bells.on_place(0x3000);
+    host.full = false;
+    hang_up(0);
+    EXPECT_TRUE(host.write(0x3010));
+    settle();
+    EXPECT_EQ(rung[0], 2U);
+}
+
 TEST_F(QueueBellsTest, AfterTheirEndNothingRings) {
     bells.use(&host);
     bells.on_place(0x1000);
