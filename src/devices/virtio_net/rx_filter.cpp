@@ -1,17 +1,27 @@
 #include "devices/virtio_net/rx_filter.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tessera::virtio_net {
 
 namespace {
 
-constexpr std::size_t kAddressSize = 6;
 constexpr std::size_t kTypeOffset = 12;
 constexpr std::size_t kTagOffset = 14;
 constexpr u8 kGroupBit = 1;  // in the first byte of an address
 
 }  // namespace
+
+// With the memory there is.
+void RxFilter::reset() {
+    state_.unicast.clear();
+    state_.multicast.clear();
+    std::ranges::fill(state_.vlans, u8{0});
+    state_ = State{.unicast = std::move(state_.unicast),
+                   .multicast = std::move(state_.multicast),
+                   .vlans = std::move(state_.vlans)};
+}
 
 bool RxFilter::contains(std::span<const u8> table, std::span<const u8> address) {
     for (; table.size() >= kAddressSize; table = table.subspan(kAddressSize))

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/types.h"
@@ -17,6 +18,9 @@ class RxFilter {
 public:
     static constexpr std::size_t kMostAddresses = 64;  // of each kind; more, and all of the kind are kept
     static constexpr unsigned kVlans = 4096;
+    static constexpr std::size_t kAddressSize = 6;
+
+    RxFilter() { make_room(); }
 
     // Whether to keep a frame that begins with these bytes: the two addresses, the type, and a VLAN tag if
     // there is one.
@@ -35,7 +39,7 @@ public:
     // A driver that does not filter VLANs gets all of them.
     void filter_vlans(bool on) { state_.filter_vlans = on ? 1 : 0; }
 
-    void reset() { state_ = {}; }
+    void reset();
     // Field ids from `base` to base + 15.
     struct State {
         // Until the driver says otherwise, everything is kept.
@@ -55,9 +59,17 @@ public:
     void visit_state(StateVisitor& v, unsigned base) { visit(v, base, state_); }
     static void visit(StateVisitor& v, unsigned base, State& s);
     [[nodiscard]] static bool valid(const State& s);
-    void restore(State s) { state_ = std::move(s); }
+    void restore(State s) {
+        state_ = std::move(s);
+        make_room();
+    }
 
 private:
+    // A driver's commands allocate nothing.
+    void make_room() {
+        state_.unicast.reserve(kMostAddresses * kAddressSize);
+        state_.multicast.reserve(kMostAddresses * kAddressSize);
+    }
     static void set(std::vector<u8>& table, u8& too_many, std::span<const u8> addresses);
     [[nodiscard]] static bool contains(std::span<const u8> table, std::span<const u8> address);
     [[nodiscard]] bool keeps_vlan(std::span<const u8> frame) const;

@@ -10,7 +10,7 @@ namespace tessera::virtio_net {
 namespace {
 
 constexpr unsigned kCommandsPerTurn = 32;
-constexpr std::size_t kMacSize = 6;
+constexpr std::size_t kMacSize = RxFilter::kAddressSize;
 
 template <typename T>
 bool read(virtio::Chain& chain, T& value) {
@@ -21,16 +21,22 @@ constexpr ControlAck ack(bool done) {
     return done ? ControlAck::Ok : ControlAck::Error;
 }
 
-// A table of the MAC command: how many, then the addresses. Longer ones than we keep are read past.
-bool read_table(virtio::Chain& chain, std::vector<u8>& table) {
+// A table of the MAC command: how many, then the addresses. Longer ones than we keep are read past; of these
+// there is one address more than we keep, by which they are known.
+struct Table {
+    std::array<u8, (RxFilter::kMostAddresses + 1) * kMacSize> bytes{};
+    std::size_t size = 0;
+    [[nodiscard]] std::span<const u8> addresses() const { return std::span(bytes).first(size); }
+};
+
+bool read_table(virtio::Chain& chain, Table& table) {
     u32 entries = 0;
     if (!read(chain, entries)) return false;
     const u64 bytes = u64{entries} * kMacSize;
     if (bytes > chain.readable_bytes()) return false;
-    constexpr u64 kMost = (RxFilter::kMostAddresses + 1) * kMacSize;
-    table.resize(std::min(bytes, kMost));
-    (void)chain.read(std::as_writable_bytes(std::span(table)));
-    (void)chain.skip(bytes - table.size());
+    table.size = std::min<u64>(bytes, table.bytes.size());
+    (void)chain.read(std::as_writable_bytes(std::span(table.bytes).first(table.size)));
+    (void)chain.skip(bytes - table.size);
     return true;
 }
 
@@ -82,13 +88,13 @@ ControlAck VirtioNet::rx_command(u8 which, virtio::Chain& chain) {
 ControlAck VirtioNet::mac_command(u8 which, virtio::Chain& chain) {
     switch (static_cast<MacCommand>(which)) {
         case MacCommand::TableSet: {
-            std::vector<u8> unicast;
-            std::vector<u8> multicast;
+            Table unicast;
+            Table multicast;
             if (!core().negotiated(kFeatureControlRx) || !read_table(chain, unicast) ||
                 !read_table(chain, multicast))
                 return ControlAck::Error;
-            filter_.set_unicast(unicast);
-            filter_.set_multicast(multicast);
+            filter_.set_unicast(unicast.addresses());
+            filter_.set_multicast(multicast.addresses());
             return ControlAck::Ok;
         }
         case MacCommand::AddressSet: {
