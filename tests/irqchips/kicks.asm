@@ -6,7 +6,7 @@
 PATIENCE        equ 1 << 34             ; ticks
 A_WHILE         equ 1 << 21
 KICKS           equ 5000
-ROUNDS          equ 60
+ROUNDS          equ 40
 SHIFT           equ 0x00800000          ; to where nobody is
 
 ; ROW name: ok if r14 is 0.

@@ -21,26 +21,29 @@ void QueueBells::end() {
 
 void QueueBells::use(DoorbellHost* host) {
     const std::scoped_lock guard(mutex_);
-    if (in_use_ == (host != nullptr)) return;
     in_use_ = host != nullptr;
+    moves_left_ = kMostMoves;
     if (in_use_) host_ = host;
     update_missing();
 }
 
 void QueueBells::on_place(std::optional<u64> base) {
     const std::scoped_lock guard(mutex_);
+    bool took_down = false;
     for (Bell& bell : bells_) {
         if (!bell.hung) continue;
         host_->take_down(*bell.hung, bell.event.get());
         bell.hung.reset();
+        took_down = true;
     }
+    if (took_down) --moves_left_;
     base_ = base;
     update_missing();
 }
 
 void QueueBells::update_missing() {
     u64 missing = 0;
-    if (in_use_ && base_)
+    if (in_use_ && base_ && moves_left_ != 0)
         for (unsigned queue = 0; queue < bells_.size(); ++queue)
             if (!bells_[queue].hung) missing |= bit(queue);
     missing_.store(missing, std::memory_order_relaxed);

@@ -25,6 +25,9 @@ public:
     using DoorbellOf = Doorbell (*)(unsigned queue);
     // Called on the loop's thread.
     using Ring = std::function<void(unsigned queue)>;
+    // Taking a doorbell down takes the host long, and the device waits meanwhile, with all that share its
+    // thread: a guest that has done it so often stays with the bus until the next use().
+    static constexpr unsigned kMostMoves = 64;
 
     QueueBells(EventLoop& loop, unsigned queues, DoorbellOf doorbell_of, Ring ring);
     QueueBells(const QueueBells&) = delete;
@@ -32,7 +35,7 @@ public:
     ~QueueBells() override { end(); }
 
     // Who answers from now on; null: nobody, and what hangs is not heard because nothing rings it. There is
-    // one host, which lives longer. While no CPU runs.
+    // one host, which lives longer. Before CPUs run, each time.
     void use(DoorbellHost* host);
     // Also before the device's place is known to a bus. Afterwards nothing rings at the old place.
     void on_place(std::optional<u64> base) override;
@@ -67,6 +70,7 @@ private:
     std::mutex mutex_;  // of what follows, and of writes to missing_. Nothing else is taken under it
     DoorbellHost* host_ = nullptr;
     bool in_use_ = false;
+    unsigned moves_left_ = kMostMoves;
     std::optional<u64> base_;
     std::vector<Bell> bells_;
 };

@@ -170,6 +170,28 @@ TEST_F(QueueBellsTest, WhatWasRungIsHeardBeforeItsDescriptorGoes) {
     EXPECT_EQ(rung[0], 2U);
 }
 
+TEST_F(QueueBellsTest, AGuestThatMovesItsDeviceAllTheTimeStaysWithTheBus) {
+    bells.use(&host);
+    for (unsigned n = 0; n < 1000; ++n) {
+        bells.on_place(0x1000 + u64{n % 2} * 0x1000);
+        hang_up(0);
+        hang_up(1);
+    }
+    EXPECT_EQ(host.tries, 2 * QueueBells::kMostMoves);
+    EXPECT_TRUE(host.hung.empty());
+    bells.use(&host);
+    hang_up(0);
+    EXPECT_EQ(host.hung.size(), 1U);
+}
+
+// Firmware and drivers look for places before they use anything.
+TEST_F(QueueBellsTest, MovesOfADeviceNobodyUsesDoNotCount) {
+    bells.use(&host);
+    for (unsigned n = 0; n < 1000; ++n) bells.on_place(0x1000 + u64{n % 2} * 0x1000);
+    hang_up(0);
+    EXPECT_EQ(host.hung.size(), 1U);
+}
+
 TEST_F(QueueBellsTest, AfterTheirEndNothingRings) {
     bells.use(&host);
     bells.on_place(0x1000);
@@ -209,8 +231,10 @@ TEST_F(QueueBellsTest, MovesAndKicksMeet) {
             if (locked.write(0x1010)) ++hits;
     });
     std::thread mover([&] {
-        for (unsigned n = 0; n < 2000; ++n)
+        for (unsigned n = 0; n < 2000; ++n) {
+            if (n % QueueBells::kMostMoves == 0) bells.use(&locked);
             bells.on_place(n % 2 == 0 ? std::optional<u64>(0x1000) : std::nullopt);
+        }
         stop = true;
     });
     for (unsigned n = 0; n < 500; ++n) hang_up(0);
