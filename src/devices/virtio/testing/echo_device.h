@@ -75,6 +75,8 @@ public:
         return fail(Errc::CorruptState, "echo: not bytes");
     }
 
+    void change_config() { core().config_changed(); }
+
     static constexpr u32 kConfigSize = 12;
     std::array<std::byte, kConfigSize> config{};
     bool slow = false;  // keeps requests until run_backend()
@@ -100,7 +102,12 @@ struct EchoKit {
                 {.address = at + 8, .length = 8, .writable = true}};
     }
     static void prepare(BenchRam& ram, u64 at) { std::memset(ram.at(at), 7, 8); }
-    static void stimulate(testing_rig::Choices& /*choices*/) {}
+    static std::vector<Segment> any_request(BenchRam& ram, u64 at, unsigned /*queue*/,
+                                            testing_rig::Choices& /*choices*/) {
+        prepare(ram, at);
+        return request(at);
+    }
+    void stimulate(testing_rig::Choices& /*choices*/) { device.change_config(); }
     static void refresh() {}
     static void copy_surroundings(EchoKit& /*from*/) {}
 };
