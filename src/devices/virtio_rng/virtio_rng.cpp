@@ -13,17 +13,28 @@ constexpr u64 kLongestAnswer = 64 * kKiB;  // bytes; the driver asks again if it
 
 bool VirtioRng::stop() {
     resume_timer_.cancel();
+    state_.waiting = 0;
     return true;
+}
+
+void VirtioRng::wait() {
+    state_.waiting = 1;
+    resume_timer_.arm(state_.period_began_ns + kPeriodNs);
+}
+
+void VirtioRng::on_resume() {
+    state_.waiting = 0;
+    core().kicker().kick(0);
 }
 
 u64 VirtioRng::allowance() {
     if (config_.bytes_per_period == 0) return kLongestAnswer;
     const u64 now = clock_.now_ns();
-    if (now - period_began_ns_ >= kPeriodNs) {
-        period_began_ns_ = now;
-        given_ = 0;
+    if (now - state_.period_began_ns >= kPeriodNs) {
+        state_.period_began_ns = now;
+        state_.given = 0;
     }
-    return config_.bytes_per_period - std::min(given_, config_.bytes_per_period);
+    return config_.bytes_per_period - std::min(state_.given, config_.bytes_per_period);
 }
 
 // Fills the chain from its front; returns how many bytes.
@@ -36,7 +47,7 @@ u32 VirtioRng::answer() {
         written += filled;
         if (filled != piece.iov_len) break;
     }
-    given_ += written;
+    state_.given += written;
     return written;
 }
 
@@ -46,7 +57,7 @@ bool VirtioRng::service(unsigned queue) {
     bool more = true;
     for (unsigned i = 0; more && i < kRequestsPerTurn; ++i) {
         if (allowance() == 0) {
-            resume_timer_.arm(period_began_ns_ + kPeriodNs);
+            wait();
             more = false;
         } else if (core().pop(queue, chain_)) {
             // [VIRTIO-1.2 5.4.6.2] The device MUST place one or more random bytes into the buffer; it cannot
@@ -58,6 +69,25 @@ bool VirtioRng::service(unsigned queue) {
     }
     core().signal(queue);
     return more;
+}
+
+void VirtioRng::visit(StateVisitor& v, State& s) {
+    auto& [period_began_ns, given, waiting] = s;
+    v.field(kFirstField, "period began", period_began_ns);
+    v.field(kFirstField + 1, "given", given);
+    v.field(kFirstField + 2, "waiting", waiting);
+}
+
+Status VirtioRng::load(StateVisitor& v) {
+    State next;
+    visit(v, next);
+    // A period that begins in time to come is over.
+    if (v.corrupt() || next.waiting > 1)
+        return fail(Errc::CorruptState, "virtio entropy: the saved state holds values no device can have");
+    (void)stop();
+    state_ = next;
+    if (state_.waiting != 0) wait();
+    return {};
 }
 
 }  // namespace tessera::virtio_rng

@@ -6,10 +6,12 @@
 #include <span>
 
 #include "base/clock.h"
+#include "base/result.h"
 #include "base/types.h"
 #include "devices/virtio/chain.h"
 #include "devices/virtio/core.h"
 #include "devices/virtio/device.h"
+#include "snapshot/state_visitor.h"
 
 namespace tessera::virtio_rng {
 
@@ -43,20 +45,30 @@ public:
     void read_config(u32 /*offset*/, std::span<std::byte> /*out*/) override {}
     [[nodiscard]] bool stop() override;
     [[nodiscard]] bool service(unsigned queue) override;
+    void visit_state(StateVisitor& v) override { visit(v, state_); }
+    Status load(StateVisitor& v) override;
 
 private:
     static constexpr std::array<u16, 1> kQueueSizes = {64};
 
+    // Of the rate; a reset gives a guest no more.
+    struct State {
+        u64 period_began_ns = 0;
+        u64 given = 0;   // bytes, since then
+        u8 waiting = 0;  // a request waits for the next period
+    };
+
+    static void visit(StateVisitor& v, State& s);
     [[nodiscard]] u64 allowance();
     [[nodiscard]] u32 answer();
-    void on_resume() { core().kicker().kick(0); }
+    void wait();
+    void on_resume();
 
     const Config config_;
     EntropySource& source_;
     Clock& clock_;
     virtio::Chain chain_{virtio::Queue::longest_chain(kQueueSizes[0])};
-    u64 period_began_ns_ = 0;
-    u64 given_ = 0;  // bytes, since then
+    State state_;
     MemberTimer<VirtioRng, &VirtioRng::on_resume> resume_timer_;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -32,15 +33,22 @@ struct RngKit {
         return {{.address = at, .length = 64, .writable = true}};
     }
     static void prepare(virtio::BenchRam& ram, u64 at) { std::memset(ram.at(at), 0, 64); }
+    static std::vector<virtio::Segment> any_request(virtio::BenchRam& /*ram*/, u64 at, unsigned /*queue*/,
+                                                    testing_rig::Choices& /*choices*/) {
+        return {{.address = at, .length = 8000, .writable = true}};
+    }
+    // A reset gives a guest no more.
+    static constexpr std::array<unsigned, 2> kKeptByReset = {2000, 2001};
     void copy_surroundings(const RngKit& from) {
         clock.advance(from.clock.now_ns() - clock.now_ns());
         source.last = from.source.last;
         source.most = from.source.most;
     }
+    [[nodiscard]] u64 seen() const { return source.last; }
     void refresh() { clock.advance(VirtioRng::kPeriodNs); }
     void stimulate(testing_rig::Choices& choices) {
         source.most = choices.coin() ? ~std::size_t{0} : choices.below(100);
-        clock.advance(VirtioRng::kPeriodNs);
+        clock.advance(choices.below(2 * VirtioRng::kPeriodNs));
     }
 };
 

@@ -70,6 +70,31 @@ TEST(VirtioRngTest, AResetForgetsTheTimer) {
     EXPECT_EQ(bench.kit.clock.armed_count(), 0U);
 }
 
+TEST(VirtioRngTest, NeitherAResetNorASnapshotGivesMore) {
+    RngBench bench;
+    ASSERT_TRUE(bench.start());
+    const std::vector<Segment> pieces = {{kAt, 60'000, true}};
+    ASSERT_TRUE(bench.queue().add(pieces));
+    bench.kick();
+    ASSERT_TRUE(bench.run());
+    ASSERT_TRUE(bench.start()) << "with a reset";
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(bench.queue().add(pieces));
+    bench.kick();
+    ASSERT_TRUE(bench.run());
+    EXPECT_EQ(bench.queue().take()->length, 40'000U);
+    EXPECT_FALSE(bench.queue().take());
+    const auto saved = testing_rig::saved(bench);
+    RngBench copy;
+    copy.copy_surroundings(bench);
+    ASSERT_TRUE(testing_rig::load(copy, saved));
+    copy.core().resume();
+    ASSERT_TRUE(copy.run());
+    EXPECT_FALSE(copy.queue().take());
+    copy.kit.clock.advance(VirtioRng::kPeriodNs);
+    ASSERT_TRUE(copy.run());
+    EXPECT_EQ(copy.queue().take()->length, 60'000U);
+}
+
 }  // namespace
 }  // namespace tessera::virtio_rng
 
