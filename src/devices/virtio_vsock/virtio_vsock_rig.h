@@ -109,6 +109,7 @@ public:
     // Names are not the same on both sides of a snapshot: the sockets as they were made.
     [[nodiscard]] std::vector<VsockId> in_order() const {
         std::vector<VsockId> ids;
+        ids.reserve(sockets.size());
         for (const auto& [id, socket] : sockets) ids.push_back(id);
         std::ranges::sort(ids, {}, [this](VsockId id) { return sockets.at(id).made; });
         return ids;
