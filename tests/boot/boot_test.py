@@ -33,8 +33,9 @@ OPTIONS = None
 HARMLESS = [
     r"Spectre V2|Spectre V1|Speculative|Retbleed|RETBleed|SRSO|Transient|GDS|MMIO Stale|mitigat|Mitigat",
     r"process '.*' started with executable stack",
-    # A busy host takes the processor away in the middle of a measuring loop; the guest notices and measures otherwise.
+    # A busy host takes the processor away in the middle of a measuring loop or of an interrupt; the guest notices.
     r"tsc: (PIT calibration deviates from PMTIMER|Unable to calibrate against PIT)",
+    r"hrtimer: interrupt took \d+ ns",
 ]
 COMPLAINTS = [
     r"ACPI.*(Error|Warning|Exception)", r"Firmware Bug", r"Firmware Warn", r"BIOS bug", r"\bBUG\b", r"Call Trace",
