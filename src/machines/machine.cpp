@@ -28,18 +28,18 @@ Result<CpuidOfGuest> kvm_cpuid(const MachineConfig& config) {
 
 }  // namespace
 
-Status build_machine(Vm& vm, const MachineConfig& asked) {
-    MachineConfig config = asked;
-    const auto engine = choose_engine(config);
+Status build_machine(Vm& vm, const MachineConfig& config) {
+    MachineConfig settled = config;
+    const auto engine = choose_engine(settled);
     if (!engine) return std::unexpected(engine.error());
     if (const u64 available = host_memory_available(); config.memory > available)
         return fail(Errc::HostFailure,
                     fmt::format("not enough host memory: the guest is to have {} MiB, the host has {} MiB "
                                 "available; use a smaller --memory",
                                 config.memory / kMiB, available / kMiB));
-    const auto cpuid = *engine == EngineKind::Kvm ? kvm_cpuid(config) : soft_cpuid(config);
+    const auto cpuid = *engine == EngineKind::Kvm ? kvm_cpuid(settled) : soft_cpuid(settled);
     if (!cpuid) return std::unexpected(cpuid.error());
-    auto board = Board::create(vm, config, describe_board(config, *cpuid), *engine);
+    auto board = Board::create(vm, settled, describe_board(settled, *cpuid), *engine);
     if (!board) return std::unexpected(std::move(board.error()));
     return vm.install(std::move(*board));
 }
