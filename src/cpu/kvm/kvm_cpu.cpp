@@ -234,7 +234,8 @@ std::optional<Exit> KvmCpu::go(u64& steps) {
 
 // False: nothing to be answered.
 bool KvmCpu::enter_kernel() {
-    run_->immediate_exit = 0;
+    // Others may still be about to write it, for the time before.
+    __atomic_store_n(&run_->immediate_exit, u8{0}, __ATOMIC_RELAXED);
     in_guest_.store(thread_);
     if (kicked_.load() || woken_.load()) {
         in_guest_.store(0);
@@ -262,7 +263,7 @@ void KvmCpu::settle() {
     u64 none = 1;
     constexpr int kMostPieces = 1 << 16;  // a REP OUTS asks for each page's worth
     for (int i = 0; io_pending_ && i < kMostPieces; ++i) {
-        run_->immediate_exit = 1;
+        __atomic_store_n(&run_->immediate_exit, u8{1}, __ATOMIC_RELAXED);
         io_pending_ = false;
         if (ioctl(vcpu_.get(), KVM_RUN, 0) == 0) (void)answer(none);
     }
