@@ -3,33 +3,16 @@
 #include <atomic>
 #include <chrono>
 #include <gtest/gtest.h>
-#include <memory>
 #include <span>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "cpu/kvm/host.h"
-#include "machines/machine.h"
+#include "tests/irqchips/place_test.h"
 
 namespace tessera {
 namespace {
-
-// What the guest says, on its lines.
-class Listener final : public CharBackend {
-public:
-    bool put(u8 byte) override {
-        said_ += static_cast<char>(byte);
-        return true;
-    }
-    void receive_ready() override {}
-    void connect(CharPeer* /*peer*/) override {}
-    [[nodiscard]] const std::string& said() const { return said_; }
-
-private:
-    std::string said_;
-};
 
 // In the guest's order; the second half of the machine pc alone.
 const std::vector<std::string> kRows{"found", "started", "requests", "kicks for nothing", "what is no kick"};
@@ -53,47 +36,16 @@ private:
     std::atomic<u64> writes_ = 0;
 };
 
-struct Place {
-    const char* name;
-    MachineKind kind = MachineKind::Pc;
-    EngineChoice engine = EngineChoice::Kvm;
-    kvm::Irqchip irqchip = kvm::Irqchip::Kernel;
-};
-
-class KicksTest : public testing::TestWithParam<Place> {
+class KicksTest : public PlaceTest {
 protected:
-    // False: the test is to end.
     bool build(BusObserver* observer = nullptr) {
-        if (GetParam().engine == EngineChoice::Kvm) {
-            if (const auto host = kvm::Host::open(); !host) {
-                skip(host.error().message);
-                return false;
-            }
-        }
-        auto vm = Vm::create(2, OnReset::Restart);
-        EXPECT_TRUE(vm) << vm.error().message;
-        if (!vm) return false;
-        vm_ = *std::move(vm);
-        MachineConfig config;
-        config.kind = GetParam().kind;
-        config.memory = 64 * kMiB;
-        config.cpus = 2;
-        config.engine = GetParam().engine;
-        config.kvm.irqchip = GetParam().irqchip;
-        config.kvm.level = x86::FeatureLevel::Max;
-        config.soft.cpus = 2;
-        config.kernel = KICKS_GUEST;
-        config.cmdline = cmdline_;
-        config.serial = &listener_;
-        config.rng = true;
-        config.balloon.emplace();
-        config.mmio_observer = observer;
-        const auto built = build_machine(*vm_, config);
-        EXPECT_TRUE(built) << built.error().message;
-        return built.has_value();
+        return PlaceTest::build(OnReset::Restart, KICKS_GUEST, [&](MachineConfig& config) {
+            config.cmdline = cmdline_;
+            config.rng = true;
+            config.balloon.emplace();
+            config.mmio_observer = observer;
+        });
     }
-    static void skip(const std::string& why) { GTEST_SKIP() << why; }
-
     void expect_all_rows(const Ending& ending) {
         EXPECT_EQ(ending.kind, Ending::Kind::PoweredOff) << ending.message;
         std::vector<std::string> rows = kRows;
@@ -120,8 +72,6 @@ protected:
     }
 
     std::string cmdline_;
-    Listener listener_;
-    std::unique_ptr<Vm> vm_;
 };
 
 TEST_P(KicksTest, AKickIsHeardAndNothingElseIs) {
@@ -133,15 +83,8 @@ TEST_P(KicksTest, AKickIsHeardAndNothingElseIs) {
 TEST_P(KicksTest, PausesLoseNoKick) {
     if (!build()) return;
     vm_->start();
-    unsigned pauses = 0;
-    while (!vm_->ended()) {
-        vm_->pause();
-        vm_->start();
-        ++pauses;
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
+    pause_until_it_ends(std::chrono::milliseconds(2));
     expect_all_rows(vm_->wait());
-    EXPECT_GT(pauses, 2U);
 }
 
 // The machine's: doorbells go with the places of the devices, and hang again for the next start.
@@ -159,17 +102,8 @@ TEST_P(KicksTest, ChangesOfTheEngineLoseNoKick) {
     if (GetParam().engine == EngineChoice::Soft) GTEST_SKIP() << "begins with KVM";
     if (!build()) return;
     vm_->start();
-    unsigned changes = 0;
-    while (!vm_->ended()) {
-        const auto status = vm_->switch_engine(changes % 2 == 0 ? EngineKind::Soft : EngineKind::Kvm);
-        EXPECT_TRUE(status) << status.error().message;
-        if (!status) break;
-        ++changes;
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    if (HasFailure()) vm_->stop();
+    change_engines_until_it_ends();
     expect_all_rows(vm_->wait());
-    EXPECT_GT(changes, 2U);
 }
 
 // The doorbells serve: with KVM kicks do not leave the guest.
@@ -190,14 +124,7 @@ TEST_P(KicksTest, KvmHearsKicksWithoutAnExit) {
     vm_.reset();  // before the watcher
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Places, KicksTest,
-    testing::Values(Place{.name = "Soft", .engine = EngineChoice::Soft},
-                    Place{.name = "SoftMicrovm", .kind = MachineKind::Microvm, .engine = EngineChoice::Soft},
-                    Place{.name = "KvmUser", .irqchip = kvm::Irqchip::User},
-                    Place{.name = "KvmSplit", .irqchip = kvm::Irqchip::Split}, Place{.name = "KvmKernel"},
-                    Place{.name = "KvmKernelMicrovm", .kind = MachineKind::Microvm}),
-    [](const testing::TestParamInfo<Place>& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Places, KicksTest, every_place(), place_name);
 
 }  // namespace
 }  // namespace tessera
